@@ -1,0 +1,32 @@
+# make demo   fresh machine: environment, then the main job on the embedded corpus (minutes on 2 cores)
+# make test   fresh machine: environment, then lint and tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint
+.DEFAULT_GOAL := test
+
+setup: $(VENV)/.done
+
+# torch comes first and alone: resolved together with the rest, pip may fetch another build of it.
+$(VENV)/.done: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[dev]"
+	@# The registry's torchaudio is a CUDA build; beside a CPU-only torch its native libraries fail to load and take
+	@# `import transformers` down with them. Everything that we use of it is pure Python and runs without them.
+	$(BIN)/python -c "import torch, sys; sys.exit(torch.version.cuda is not None)" \
+		&& find $(VENV) -path '*/torchaudio/lib/*.so' -delete || true
+	touch $@
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest
+
+demo: setup
+	$(BIN)/python run_ser.py --corpus demo --output_dir runs/demo
