@@ -1,0 +1,175 @@
+# Copyright 2026 The CAMuLeNet maintainers. Licensed under the Apache License, Version 2.0.
+"""CAMuLeNet model configuration."""
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+BRANCHES = ("spectrogram", "mfcc")
+FUSIONS = ("co_attention", "gate", "concat", "attention", "none")
+ENCODER_CONTEXTS = ("clip", "padded")
+POOLINGS = ("statistics", "flatten")
+FEATURE_NORMS = ("batch", "utterance", "time_l2", "none")
+
+
+class CAMuLeNetConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`CAMuLeNetModel`] and [`CAMuLeNetForAudioClassification`]: Figure 1 of arXiv 2406.08931, made
+    independent of the clip's length. The defaults are the preset `camulenet`, except for the encoder's size: the
+    encoder of a checkpoint takes its place.
+
+    Args:
+        encoder_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Whisper-base's):
+            Configuration of the speech encoder, rebuilt by its `model_type`. Only the encoder half is built.
+        encoder_context (`str`, *optional*, defaults to `"clip"`):
+            What the encoder sees: `"clip"`, the clip's real frames, masked; or `"padded"`, the stock 30 s window of
+            Whisper with silence behind the clip, of which only the clip's own frames are used afterwards.
+        freeze_encoder (`bool`, *optional*, defaults to `True`):
+            Whether the encoder is left as it is: no gradients, no dropout.
+        branches (`list[str]`, *optional*, defaults to `["spectrogram", "mfcc"]`):
+            The branches beside the encoder. An ablation leaves one out.
+        fusion (`str`, *optional*, defaults to `"co_attention"`):
+            How the encoder's frames join the branches: `"co_attention"` (masked softmax attention queried by the
+            branches), `"gate"` (the paper's weights by frame position), `"concat"` (mean over frames), `"attention"`
+            (attention pooling with a learned query) or `"none"` (the encoder's mean alone; no branches).
+        branch_size (`int`, *optional*, defaults to 512):
+            Size of the embedding of each branch and of the attended encoder.
+        width_multiplier (`float`, *optional*, defaults to 1.0):
+            Scales the channels of the spectrogram branch's convolutions and the hidden size of the MFCC branch's GRU.
+        spectrogram_layer_norm (`bool`, *optional*, defaults to `False`):
+            Whether a layer norm over the channels follows each convolution, which training from scratch needs.
+        gru_hidden_size (`int`, *optional*, defaults to 256):
+            Hidden size of each direction of the MFCC branch's GRU, before `width_multiplier`.
+        gru_num_layers (`int`, *optional*, defaults to 2):
+            Number of bidirectional GRU layers.
+        gru_dropout (`float`, *optional*, defaults to 0.3):
+            Dropout between the GRU layers (0.3 in the released code).
+        pooling (`str`, *optional*, defaults to `"statistics"`):
+            How a branch's frames become one vector: `"statistics"`, masked mean and standard deviation over time, or
+            `"flatten"`, the released model's flattening of a fixed number of frames.
+        mfcc_frames (`int`, *optional*, defaults to 501):
+            Number of MFCC frames that `pooling="flatten"` flattens (501 frames of 10 ms are 5.005 s).
+        feature_norm (`str`, *optional*, defaults to `"batch"`):
+            Normalisation of the branches' features: `"batch"` (per coefficient, running statistics of the training
+            data), `"utterance"` (per coefficient, masked statistics of the clip), `"time_l2"` (the released model's
+            L2 norm along padded time, MFCC only) or `"none"`.
+        use_masks (`bool`, *optional*, defaults to `True`):
+            Whether padding is masked. `False` reproduces the released model, whose output depends on the padding.
+        alexnet_classifier (`bool`, *optional*, defaults to `False`):
+            Whether AlexNet's own classifier is kept among the parameters, its output unused, as released.
+        num_attention_heads (`int`, *optional*, defaults to 8):
+            Heads of the co-attention.
+        gate_positions (`int`, *optional*, defaults to 1500):
+            Number of encoder frames that `fusion="gate"` has weights for.
+        classifier_hidden_size (`int`, *optional*, defaults to 128):
+            Size of the two fully connected layers shared by the heads.
+        dropout (`float`, *optional*, defaults to 0.1):
+            Dropout before each fully connected layer.
+        emotion_loss_weight (`float`, *optional*, defaults to 1.0):
+            Weight of the emotion's cross-entropy.
+        gender_loss_weight (`float`, *optional*, defaults to 0.25):
+            Weight of the gender's cross-entropy (the released 0.1 to 0.4).
+        label_smoothing (`float`, *optional*, defaults to 0.0):
+            Label smoothing of the emotion's cross-entropy.
+        id2gender (`dict[int, str]`, *optional*, defaults to `{0: "female", 1: "male"}`):
+            Names of the gender head's classes. Empty: no gender head, single-task training.
+        feature_extractor (`dict`, *optional*):
+            Arguments of [`CAMuLeNetFeatureExtractor`] for the branch features. The model computes them itself when it
+            is given a raw waveform.
+        training_speakers (`list[str]`, *optional*):
+            `speaker_id` of every speaker whose clips trained or selected this checkpoint, by which `run_ser.py`
+            refuses a test on people the checkpoint has met.
+        initializer_range (`float`, *optional*, defaults to 0.02):
+            Standard deviation of the normal initialisation of embeddings and of the attention's learned query.
+
+    Example:
+
+    ```python
+    >>> from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetForAudioClassification
+
+    >>> config = CAMuLeNetConfig(encoder_config={"model_type": "whisper", "d_model": 64, "encoder_layers": 2})
+    >>> model = CAMuLeNetForAudioClassification(config)
+    ```"""
+
+    model_type = "camulenet"
+    sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="whisper")}
+
+    encoder_config: Any = None
+    encoder_context: str = "clip"
+    freeze_encoder: bool = True
+    branches: Any = BRANCHES
+    fusion: str = "co_attention"
+    branch_size: int = 512
+    width_multiplier: float = 1.0
+    spectrogram_layer_norm: bool = False
+    gru_hidden_size: int = 256
+    gru_num_layers: int = 2
+    gru_dropout: float = 0.3
+    pooling: str = "statistics"
+    mfcc_frames: int = 501
+    feature_norm: str = "batch"
+    use_masks: bool = True
+    alexnet_classifier: bool = False
+    num_attention_heads: int = 8
+    gate_positions: int = 1500
+    classifier_hidden_size: int = 128
+    dropout: float = 0.1
+    emotion_loss_weight: float = 1.0
+    gender_loss_weight: float = 0.25
+    label_smoothing: float = 0.0
+    id2gender: Any = None
+    feature_extractor: Any = None
+    training_speakers: Any = None
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        self.branches = list(self.branches)
+        self.feature_extractor = dict(self.feature_extractor or {})
+        self.training_speakers = list(self.training_speakers or [])
+        genders = {0: "female", 1: "male"} if self.id2gender is None else self.id2gender
+        self.id2gender = {int(index): name for index, name in genders.items()}
+        super().__post_init__(**kwargs)
+        self._validate()
+
+    @property
+    def num_genders(self) -> int:
+        """Number of the gender head's classes; 0 when there is no gender head."""
+        return len(self.id2gender)
+
+    def _validate(self):
+        def refuse(name: str, expected: str):
+            raise ValueError(f"CAMuLeNetConfig: `{name}` is {getattr(self, name)!r}; expected {expected}.")
+
+        choices = {
+            "encoder_context": ENCODER_CONTEXTS,
+            "fusion": FUSIONS,
+            "pooling": POOLINGS,
+            "feature_norm": FEATURE_NORMS,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                refuse(name, f"one of {', '.join(allowed)}")
+        if len(set(self.branches)) != len(self.branches) or not set(self.branches) <= set(BRANCHES):
+            refuse("branches", f"a selection of {', '.join(BRANCHES)}")
+        if self.fusion == "none" and self.branches:
+            refuse("branches", "[] with fusion='none', which is the encoder alone")
+        if self.fusion in ("co_attention", "gate") and not self.branches:
+            refuse("branches", f"at least one: fusion={self.fusion!r} is queried by them")
+        if self.branch_size % self.num_attention_heads:
+            refuse("branch_size", f"a multiple of num_attention_heads ({self.num_attention_heads})")
+        for name in ("width_multiplier", "branch_size", "gru_hidden_size", "gru_num_layers", "classifier_hidden_size"):
+            if getattr(self, name) <= 0:
+                refuse(name, "a positive number")
+        for name in ("dropout", "gru_dropout", "label_smoothing"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                refuse(name, "a number from 0 to below 1")
+        for name in ("emotion_loss_weight", "gender_loss_weight"):
+            if getattr(self, name) < 0:
+                refuse(name, "a number of at least 0")
+
+
+CAMuLeNetConfig.register_for_auto_class()
+
+__all__ = ["CAMuLeNetConfig"]

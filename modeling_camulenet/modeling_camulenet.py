@@ -1,0 +1,678 @@
+# Copyright 2026 The CAMuLeNet maintainers. Licensed under the Apache License, Version 2.0.
+"""PyTorch CAMuLeNet: Figure 1 of arXiv 2406.08931, read top to bottom. Tensors are (batch, frames, dim)."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_camulenet import CAMuLeNetConfig
+from .feature_extraction_camulenet import CAMuLeNetFeatureExtractor, frame_mask
+from .speech_encoder_camulenet import ClipLengthWhisperEncoder, SpeechEncoder
+
+
+# torchvision's AlexNet: output channels, kernel, stride, padding, and whether a 3x3 max pool of stride 2 follows.
+ALEXNET_CONVOLUTIONS = (
+    (64, 11, 4, 2, True),
+    (192, 5, 1, 2, True),
+    (384, 3, 1, 1, False),
+    (256, 3, 1, 1, False),
+    (256, 3, 1, 1, True),
+)
+POOL_KERNEL, POOL_STRIDE = 3, 2
+
+
+@dataclass
+class CAMuLeNetModelOutput(ModelOutput):
+    """
+    Output of [`CAMuLeNetModel`].
+
+    Args:
+        embeddings (`torch.FloatTensor` of shape `(batch, embedding_size)`):
+            The final fused embedding: [MFCC; spectrogram; attended encoder].
+        co_attention_weights (`torch.FloatTensor` of shape `(batch, heads, encoder_frames)`, *optional*):
+            Weights over the encoder's frames, sum 1 over the real ones and 0 on padding. With `fusion="gate"` the
+            gate's own weights, which need not sum to 1; absent with `fusion="concat"` and `"none"`.
+        last_hidden_state (`torch.FloatTensor` of shape `(batch, encoder_frames, encoder_dim)`):
+            The encoder's frames.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*, when `output_hidden_states=True`):
+            The encoder's hidden states, each (batch, encoder_frames, encoder_dim).
+        attentions (`tuple(torch.FloatTensor)`, *optional*, when `output_attentions=True`):
+            The encoder's self-attentions, each (batch, encoder_heads, encoder_frames, encoder_frames).
+    """
+
+    embeddings: torch.FloatTensor | None = None
+    co_attention_weights: torch.FloatTensor | None = None
+    last_hidden_state: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class CAMuLeNetClassifierOutput(ModelOutput):
+    """
+    Output of [`CAMuLeNetForAudioClassification`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, when `labels` are given):
+            Weighted sum of the emotion's and the gender's cross-entropy.
+        logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
+            Emotion scores before the softmax.
+        gender_logits (`torch.FloatTensor` of shape `(batch, num_genders)`, *optional*, with a gender head):
+            Gender scores before the softmax.
+        emotion_loss, gender_loss (`torch.FloatTensor` of shape `(1,)`, *optional*):
+            The two cross-entropies, unweighted, each over the labelled clips.
+        embeddings, co_attention_weights, hidden_states, attentions:
+            As in [`CAMuLeNetModelOutput`].
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    gender_logits: torch.FloatTensor | None = None
+    emotion_loss: torch.FloatTensor | None = None
+    gender_loss: torch.FloatTensor | None = None
+    embeddings: torch.FloatTensor | None = None
+    co_attention_weights: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """
+    Mean over the real frames.
+
+    Args:
+        frames: (batch, frames, ...). mask: (batch, frames).
+    Returns:
+        (batch, ...).
+    """
+    weights = mask.to(frames.dtype).view(*mask.shape, *[1] * (frames.ndim - 2))
+    return (frames * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def masked_mean_and_std(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """
+    Mean and standard deviation over the real frames, one behind the other.
+
+    Args:
+        frames: (batch, frames, dim). mask: (batch, frames).
+    Returns:
+        (batch, 2 * dim). The deviation of a single frame is the root of 1e-5, whose gradient is finite.
+    """
+    mean = masked_mean(frames, mask)
+    variance = masked_mean((frames - mean[:, None]).square(), mask)
+    return torch.cat((mean, (variance + 1e-5).sqrt()), dim=1)
+
+
+class FeatureNorm(nn.Module):
+    """
+    Normalisation of a branch's features, per coefficient (`config.feature_norm`).
+
+    Args:
+        num_features: number of coefficients a frame.
+        kind: `"batch"`: statistics of the training data, running as in batch normalisation; `"utterance"`: of the
+            clip's real frames; `"time_l2"`: L2 norm along time, padding included (released code); `"none"`.
+    """
+
+    momentum = 0.1
+
+    def __init__(self, num_features: int, kind: str):
+        super().__init__()
+        self.kind = kind
+        if kind == "batch":
+            self.register_buffer("running_mean", torch.zeros(num_features))
+            self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            features: (batch, frames, num_features). mask: (batch, frames).
+        Returns:
+            (batch, frames, num_features), 0 on padding.
+        """
+        features = features.float()
+        if self.kind == "time_l2":
+            return nn.functional.normalize(features, dim=1)
+        if self.kind == "utterance":
+            mean = masked_mean(features, mask)[:, None]
+            variance = masked_mean((features - mean).square(), mask)[:, None]
+            features = (features - mean) * (variance + 1e-5).rsqrt()
+        if self.kind == "batch":
+            mean, variance = self._batch_statistics(features, mask) if self.training else self._running_statistics()
+            features = (features - mean) * (variance + 1e-5).rsqrt()
+        return features * mask[:, :, None]
+
+    def _running_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.running_mean.float(), self.running_var.float()
+
+    @torch.no_grad()
+    def _batch_statistics(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        real = features * mask[:, :, None]
+        sums = torch.stack((real.sum(dim=(0, 1)), real.square().sum(dim=(0, 1)), mask.sum().expand(real.shape[-1])))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # The statistics are those of the global batch, as if one process had seen it.
+            torch.distributed.all_reduce(sums)
+        mean = sums[0] / sums[2].clamp(min=1)
+        variance = (sums[1] / sums[2].clamp(min=1) - mean.square()).clamp(min=0)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
+        return mean, variance
+
+
+class SpectrogramBranch(nn.Module):
+    """
+    AlexNet's convolutions over the spectrogram, masked statistics over time, one fully connected layer.
+
+    Args:
+        config: `CAMuLeNetConfig`.
+        num_mel_bins: bins of the spectrogram.
+    """
+
+    def __init__(self, config: CAMuLeNetConfig, num_mel_bins: int):
+        super().__init__()
+        self.use_masks = config.use_masks
+        self.flatten = config.pooling == "flatten"
+        channels = [max(round(width * config.width_multiplier), 1) for width, *_ in ALEXNET_CONVOLUTIONS]
+        self.feature_norm = FeatureNorm(num_mel_bins, "none" if config.feature_norm == "time_l2" else config.feature_norm)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding)
+            for inputs, outputs, (_, kernel, stride, padding, _) in zip([1, *channels], channels, ALEXNET_CONVOLUTIONS)
+        )
+        self.layer_norms = nn.ModuleList(
+            nn.LayerNorm(width) if config.spectrogram_layer_norm else nn.Identity() for width in channels
+        )
+        self.min_frames = self._min_length()
+        cells = self.num_output_frames(max(num_mel_bins, self.min_frames))
+        pooled_size = channels[-1] * (36 if self.flatten else 2 * cells)
+        self.dropout = nn.Dropout(config.dropout)
+        self.projection = nn.Linear(pooled_size, config.branch_size)
+        if config.alexnet_classifier:
+            self.alexnet_classifier = nn.Sequential(
+                nn.Linear(36 * channels[-1], 4096), nn.Linear(4096, 4096), nn.Linear(4096, config.num_labels)
+            )
+
+    @staticmethod
+    def num_output_frames(num_frames: int) -> int:
+        """Frames (or frequency cells) that the convolutions make of `num_frames` frames (or bins)."""
+        for _, kernel, stride, padding, pool in ALEXNET_CONVOLUTIONS:
+            num_frames = (num_frames + 2 * padding - kernel) // stride + 1
+            if pool:
+                num_frames = (num_frames - POOL_KERNEL) // POOL_STRIDE + 1
+        return num_frames
+
+    @staticmethod
+    def _min_length() -> int:
+        """The fewest frames (or bins) of which the convolutions make one."""
+        length = 1
+        for _, kernel, stride, padding, pool in reversed(ALEXNET_CONVOLUTIONS):
+            if pool:
+                length = (length - 1) * POOL_STRIDE + POOL_KERNEL
+            length = (length - 1) * stride + kernel - 2 * padding
+        return length
+
+    def forward(self, spectrogram: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            spectrogram: (batch, frames, num_mel_bins). mask: (batch, frames).
+        Returns:
+            (batch, branch_size).
+        """
+        weight = self.convolutions[0].weight
+        hidden = self.feature_norm(spectrogram, mask if self.use_masks else torch.ones_like(mask)).to(weight.dtype)
+        missing = [max(self.min_frames - size, 0) for size in hidden.shape[1:]]
+        hidden = nn.functional.pad(hidden, (0, missing[1], 0, missing[0]))[:, None]
+        lengths = mask.sum(dim=1) if self.use_masks else torch.full_like(mask[:, 0], hidden.shape[2])
+        lengths = lengths.clamp(min=self.min_frames)
+
+        # hidden: (batch, channels, frames, bins). Zeros behind a clip are what a convolution sees behind the end of
+        # its input, and a pool's real outputs see real inputs only: a clip's frames are the same in any batch.
+        for convolution, norm, (*_, kernel, stride, padding, pool) in zip(
+            self.convolutions, self.layer_norms, ALEXNET_CONVOLUTIONS
+        ):
+            hidden = convolution(hidden)
+            lengths = (lengths + 2 * padding - kernel) // stride + 1
+            hidden = nn.functional.relu(norm(hidden.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+            if pool:
+                hidden = nn.functional.max_pool2d(hidden, POOL_KERNEL, POOL_STRIDE)
+                lengths = (lengths - POOL_KERNEL) // POOL_STRIDE + 1
+            if self.use_masks:
+                hidden = hidden * frame_mask(lengths, hidden.shape[2])[:, None, :, None].to(hidden.dtype)
+
+        if self.flatten:
+            pooled = nn.functional.adaptive_avg_pool2d(hidden, 6).flatten(1)
+        else:
+            frames = hidden.permute(0, 2, 1, 3).flatten(2)  # (batch, frames, channels * cells)
+            pooled = masked_mean_and_std(frames, frame_mask(lengths, frames.shape[1]))
+        return nn.functional.relu(self.projection(self.dropout(pooled)))
+
+
+class MfccBranch(nn.Module):
+    """
+    A bidirectional GRU over the MFCCs, masked statistics over time, one fully connected layer.
+
+    Each direction of each layer is a GRU of its own: the backward one reads every clip reversed within its length,
+    which needs no packed sequences and can be exported.
+
+    Args:
+        config: `CAMuLeNetConfig`.
+        num_mfcc: coefficients a frame.
+    """
+
+    def __init__(self, config: CAMuLeNetConfig, num_mfcc: int):
+        super().__init__()
+        self.use_masks = config.use_masks
+        self.fixed_frames = config.mfcc_frames if config.pooling == "flatten" else None
+        hidden_size = max(round(config.gru_hidden_size * config.width_multiplier), 1)
+        input_sizes = [num_mfcc] + [2 * hidden_size] * (config.gru_num_layers - 1)
+        self.feature_norm = FeatureNorm(num_mfcc, config.feature_norm)
+        self.forward_layers = nn.ModuleList(nn.GRU(size, hidden_size, batch_first=True) for size in input_sizes)
+        self.backward_layers = nn.ModuleList(nn.GRU(size, hidden_size, batch_first=True) for size in input_sizes)
+        self.gru_dropout = nn.Dropout(config.gru_dropout)
+        self.dropout = nn.Dropout(config.dropout)
+        self.projection = nn.Linear(2 * hidden_size * (self.fixed_frames or 2), config.branch_size)
+
+    def forward(self, mfcc: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            mfcc: (batch, frames, num_mfcc). mask: (batch, frames).
+        Returns:
+            (batch, branch_size).
+        Raises:
+            ValueError: with `pooling="flatten"`, more frames than `mfcc_frames`.
+        """
+        mask = mask if self.use_masks else torch.ones_like(mask)
+        hidden = self.feature_norm(mfcc, mask).to(self.projection.weight.dtype)
+        index = torch.arange(mask.shape[1], device=mask.device)[None, :]
+        lengths = mask.sum(dim=1, keepdim=True)
+        backwards = torch.where(index < lengths, lengths - 1 - index, index)[:, :, None]
+
+        for layer, (forward_gru, backward_gru) in enumerate(zip(self.forward_layers, self.backward_layers)):
+            hidden = self.gru_dropout(hidden) if layer else hidden
+            reverse = backwards.expand(-1, -1, hidden.shape[2])
+            ahead, _ = forward_gru(hidden)
+            back, _ = backward_gru(hidden.gather(1, reverse))
+            hidden = torch.cat((ahead, back.gather(1, backwards.expand(-1, -1, back.shape[2]))), dim=2)
+
+        if self.fixed_frames is None:
+            pooled = masked_mean_and_std(hidden, mask)
+        else:
+            missing = self.fixed_frames - hidden.shape[1]
+            if missing < 0:
+                raise ValueError(
+                    f"This model flattens {self.fixed_frames} MFCC frames, got {hidden.shape[1]}. Its feature "
+                    "extractor cuts clips to that length (fixed_duration_s); the preset `camulenet` takes any length."
+                )
+            pooled = nn.functional.pad(hidden * mask[:, :, None], (0, 0, 0, missing)).flatten(1)
+        return nn.functional.relu(self.projection(self.dropout(pooled)))
+
+
+class CoAttention(nn.Module):
+    """
+    Softmax attention over the encoder's frames, several heads, queried by the branches.
+
+    Args:
+        query_size: size of the query; 0 for a learned query (`fusion="attention"`).
+        frame_size: size of an encoder frame.
+        hidden_size: size of the output.
+        num_heads: number of heads.
+    """
+
+    def __init__(self, query_size: int, frame_size: int, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        if query_size:
+            self.query = nn.Linear(query_size, hidden_size)
+        else:
+            self.learned_query = nn.Parameter(torch.empty(hidden_size))
+        self.key = nn.Linear(frame_size, hidden_size)
+        self.value = nn.Linear(frame_size, hidden_size)
+
+    def forward(self, branches: torch.Tensor | None, frames: torch.Tensor, mask: torch.Tensor):
+        """
+        Args:
+            branches: (batch, query_size), or `None` with a learned query.
+            frames: (batch, frames, frame_size). mask: (batch, frames).
+        Returns:
+            (batch, hidden_size) and the weights (batch, num_heads, frames), which sum to 1 over the real frames.
+        """
+        query = self.learned_query.expand(frames.shape[0], -1) if branches is None else self.query(branches)
+        query = query.unflatten(1, (self.num_heads, -1))
+        key = self.key(frames).unflatten(2, (self.num_heads, -1))
+        value = self.value(frames).unflatten(2, (self.num_heads, -1))
+        scores = torch.einsum("bhd,bthd->bht", query, key) / sqrt(query.shape[-1])
+        scores = scores.masked_fill(mask[:, None, :] == 0, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+        return torch.einsum("bht,bthd->bhd", weights, value).flatten(1), weights
+
+
+class PositionalGate(nn.Module):
+    """
+    The paper's gate: one rectified weight for each frame position, predicted from the branches; no key, no softmax.
+
+    Args:
+        query_size: size of the concatenated branches.
+        num_positions: frame positions that have a weight.
+    """
+
+    def __init__(self, query_size: int, num_positions: int):
+        super().__init__()
+        self.weights = nn.Linear(query_size, num_positions)
+
+    def forward(self, branches: torch.Tensor, frames: torch.Tensor, mask: torch.Tensor):
+        """
+        Args:
+            branches: (batch, query_size). frames: (batch, frames, dim). mask: (batch, frames).
+        Returns:
+            (batch, dim) and the weights (batch, 1, frames).
+        Raises:
+            ValueError: more frames than positions.
+        """
+        if frames.shape[1] > self.weights.out_features:
+            raise ValueError(
+                f"fusion='gate' has weights for {self.weights.out_features} encoder frames, got {frames.shape[1]}. "
+                "Use fusion='co_attention' for recordings of any length."
+            )
+        weights = nn.functional.relu(self.weights(branches))[:, : frames.shape[1]] * mask
+        return torch.einsum("bt,btd->bd", weights, frames), weights[:, None]
+
+
+class CAMuLeNetPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and loading, common to the CAMuLeNet models."""
+
+    config_class = CAMuLeNetConfig
+    base_model_prefix = "camulenet"
+    main_input_name = "input_features"
+    input_modalities = ("audio",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _no_split_modules = ["WhisperEncoderLayer", "SpectrogramBranch", "MfccBranch", "CoAttention"]
+    # The loss is a mean over the batch: Trainer must not rescale it by the number of items.
+    accepts_loss_kwargs = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            init.kaiming_uniform_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.GRU):
+            bound = 1 / sqrt(module.hidden_size)
+            for parameter in module.parameters():
+                init.uniform_(parameter, -bound, bound)
+        elif isinstance(module, CoAttention) and hasattr(module, "learned_query"):
+            init.normal_(module.learned_query, std=self.config.initializer_range)
+        elif isinstance(module, FeatureNorm) and module.kind == "batch":
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+        else:
+            super()._init_weights(module)
+
+    @classmethod
+    def from_encoder_pretrained(cls, encoder_name_or_path: str, config: CAMuLeNetConfig, **kwargs):
+        """
+        A model with a pre-trained encoder; all else is initialised at random.
+
+        Args:
+            encoder_name_or_path (`str`):
+                Hub id or directory of a Whisper checkpoint; only its encoder half is loaded.
+            config ([`CAMuLeNetConfig`]):
+                The rest of the model; its `encoder_config` is replaced by the checkpoint's.
+            kwargs:
+                Passed to `from_pretrained` of the encoder: `revision`, `token`, `dtype`, ...
+        Raises:
+            ValueError: the checkpoint holds no encoder that CAMuLeNet can use, or lacks some of its weights.
+        """
+        hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in kwargs}
+        encoder_config = AutoConfig.from_pretrained(encoder_name_or_path, **hub)
+        if encoder_config.model_type != "whisper":
+            raise ValueError(
+                f"{encoder_name_or_path} is a {encoder_config.model_type!r} checkpoint; this version of CAMuLeNet has "
+                "the encoders: whisper (any size)."
+            )
+        encoder, report = ClipLengthWhisperEncoder.from_pretrained(
+            encoder_name_or_path,
+            # Without this the keys of a whole Whisper do not match the encoder's, which would stay random in silence.
+            key_mapping={r"^(model\.)?encoder\.": ""},
+            output_loading_info=True,
+            **kwargs,
+        )
+        if report["missing_keys"]:
+            raise ValueError(f"{encoder_name_or_path} lacks encoder weights: {sorted(report['missing_keys'])[:5]} ...")
+        config.encoder_config = encoder.config
+        model = cls(config)
+        speech_encoder = model.base_model.speech_encoder
+        speech_encoder.encoder = encoder.requires_grad_(not config.freeze_encoder)
+        encoder.embed_positions.requires_grad_(False)
+        speech_encoder.train(speech_encoder.training)
+        return model
+
+
+class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
+    """
+    CAMuLeNet without heads: the fused embedding of an utterance.
+
+    Args:
+        config ([`CAMuLeNetConfig`]): the model's configuration.
+    """
+
+    def __init__(self, config: CAMuLeNetConfig):
+        super().__init__(config)
+        self.feature_extractor = CAMuLeNetFeatureExtractor.from_model_config(config)
+        self.speech_encoder = SpeechEncoder(config)
+        if "spectrogram" in config.branches:
+            self.spectrogram_branch = SpectrogramBranch(config, self.feature_extractor.spectrogram["num_mel_bins"])
+        if "mfcc" in config.branches:
+            self.mfcc_branch = MfccBranch(config, self.feature_extractor.mfcc["num_mfcc"])
+
+        size, frame_size = config.branch_size, self.speech_encoder.output_size
+        query_size = size * len(config.branches)
+        if config.fusion in ("co_attention", "attention"):
+            query_size = query_size if config.fusion == "co_attention" else 0
+            self.co_attention = CoAttention(query_size, frame_size, size, config.num_attention_heads)
+            frame_size = size
+        elif config.fusion == "gate":
+            self.gate = PositionalGate(query_size, config.gate_positions)
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder_projection = nn.Linear(frame_size, size)
+        self.embedding_size = size * (1 + len(config.branches))
+        self.post_init()
+
+    def forward(
+        self,
+        input_features: torch.FloatTensor | None = None,
+        input_values: torch.FloatTensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        spectrogram: torch.FloatTensor | None = None,
+        spectrogram_mask: torch.LongTensor | None = None,
+        mfcc: torch.FloatTensor | None = None,
+        mfcc_mask: torch.LongTensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> CAMuLeNetModelOutput | tuple:
+        r"""
+        Args:
+            input_features (`torch.FloatTensor` of shape `(batch, mel_frames, num_mel_bins)`, *optional*):
+                The encoder's log-mel spectrogram.
+            input_values (`torch.FloatTensor` of shape `(batch, samples)`, *optional*):
+                The raw waveform, in place of all features, which the model then computes itself.
+            attention_mask (`torch.LongTensor` of shape `(batch, mel_frames)` or `(batch, samples)`, *optional*):
+                1 on real frames or samples; by default all are.
+            spectrogram (`torch.FloatTensor` of shape `(batch, spectrogram_frames, spectrogram_bins)`, *optional*):
+                The spectrogram branch's input, with `spectrogram_mask` (batch, spectrogram_frames).
+            mfcc (`torch.FloatTensor` of shape `(batch, mfcc_frames, num_mfcc)`, *optional*):
+                The MFCC branch's input, with `mfcc_mask` (batch, mfcc_frames).
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        features = {
+            "input_features": input_features,
+            "attention_mask": attention_mask,
+            "spectrogram": spectrogram,
+            "spectrogram_mask": spectrogram_mask,
+            "mfcc": mfcc,
+            "mfcc_mask": mfcc_mask,
+        }
+        if input_values is not None:
+            if attention_mask is None:
+                attention_mask = torch.ones_like(input_values, dtype=torch.long)
+            features = self.feature_extractor.extract(input_values, attention_mask.sum(dim=1).clamp(min=1))
+        self._check_features(features)
+
+        encoder_output, frames_mask = self.speech_encoder(
+            features["input_features"], features["attention_mask"], output_hidden_states, output_attentions
+        )
+        frames = encoder_output.last_hidden_state
+        embeddings = []
+        for name in ("mfcc", "spectrogram"):
+            if name in self.config.branches:
+                mask = features.get(f"{name}_mask")
+                mask = torch.ones_like(features[name][..., 0], dtype=torch.long) if mask is None else mask
+                branch = self.mfcc_branch if name == "mfcc" else self.spectrogram_branch
+                embeddings.append(branch(features[name], mask))
+
+        frames_mask = frames_mask if self.config.use_masks else torch.ones_like(frames_mask)
+        attended, weights = self._fuse(embeddings, frames.to(self.encoder_projection.weight.dtype), frames_mask)
+        embeddings.append(nn.functional.relu(self.encoder_projection(self.dropout(attended))))
+        output = CAMuLeNetModelOutput(
+            embeddings=torch.cat(embeddings, dim=1),
+            co_attention_weights=weights,
+            last_hidden_state=frames,
+            hidden_states=encoder_output.hidden_states,
+            attentions=encoder_output.attentions,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def _check_features(self, features: dict[str, torch.Tensor | None]):
+        missing = [name for name in ("input_features", *self.config.branches) if features.get(name) is None]
+        if missing:
+            raise ValueError(
+                f"CAMuLeNet needs {', '.join(missing)} (or `input_values` with `attention_mask` instead of all "
+                "features). CAMuLeNetFeatureExtractor computes them."
+            )
+
+    def _fuse(self, branches: list[torch.Tensor], frames: torch.Tensor, mask: torch.Tensor):
+        """The encoder's frames (batch, frames, dim) as one vector (batch, size), and the weights, if any."""
+        if self.config.fusion == "attention":
+            return self.co_attention(None, frames, mask)
+        if self.config.fusion in ("co_attention", "gate"):
+            fuse = self.co_attention if self.config.fusion == "co_attention" else self.gate
+            return fuse(self.dropout(torch.cat(branches[::-1], dim=1)), frames, mask)  # [spectrogram; MFCC]
+        return masked_mean(frames, mask), None
+
+
+class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
+    """
+    CAMuLeNet with an emotion head and, unless `config.id2gender` is empty, a gender head.
+
+    Args:
+        config ([`CAMuLeNetConfig`]): the model's configuration.
+    """
+
+    def __init__(self, config: CAMuLeNetConfig):
+        super().__init__(config)
+        self.camulenet = CAMuLeNetModel(config)
+        size = config.classifier_hidden_size
+        self.dropout = nn.Dropout(config.dropout)
+        self.shared = nn.Sequential(
+            nn.Linear(self.camulenet.embedding_size, size), nn.ReLU(), nn.Linear(size, size), nn.ReLU()
+        )
+        self.classifier = nn.Linear(size, config.num_labels)
+        if config.num_genders:
+            self.gender_classifier = nn.Linear(size, config.num_genders)
+        self.post_init()
+
+    def forward(
+        self,
+        input_features: torch.FloatTensor | None = None,
+        input_values: torch.FloatTensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        spectrogram: torch.FloatTensor | None = None,
+        spectrogram_mask: torch.LongTensor | None = None,
+        mfcc: torch.FloatTensor | None = None,
+        mfcc_mask: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        gender_labels: torch.LongTensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> CAMuLeNetClassifierOutput | tuple:
+        r"""
+        Args:
+            labels (`torch.LongTensor` of shape `(batch,)`, *optional*):
+                Emotions, from 0 to `num_labels - 1`; -100 where there is none.
+            gender_labels (`torch.LongTensor` of shape `(batch,)`, *optional*):
+                Genders, from 0 to `num_genders - 1`; -100 where there is none.
+
+        The other arguments are those of [`CAMuLeNetModel`].
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        output = self.camulenet(
+            input_features=input_features,
+            input_values=input_values,
+            attention_mask=attention_mask,
+            spectrogram=spectrogram,
+            spectrogram_mask=spectrogram_mask,
+            mfcc=mfcc,
+            mfcc_mask=mfcc_mask,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        hidden = self.shared(self.dropout(output.embeddings))
+        logits = self.classifier(hidden)
+        gender_logits = self.gender_classifier(hidden) if self.config.num_genders else None
+
+        loss = emotion_loss = gender_loss = None
+        if labels is not None:
+            emotion_loss = self._cross_entropy(logits, labels, self.config.label_smoothing)
+            loss = self.config.emotion_loss_weight * emotion_loss
+            if gender_logits is not None and gender_labels is not None:
+                gender_loss = self._cross_entropy(gender_logits, gender_labels)
+                loss = loss + self.config.gender_loss_weight * gender_loss
+
+        output = CAMuLeNetClassifierOutput(
+            loss=loss,
+            logits=logits,
+            gender_logits=gender_logits,
+            emotion_loss=emotion_loss,
+            gender_loss=gender_loss,
+            embeddings=output.embeddings,
+            co_attention_weights=output.co_attention_weights,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+        return output if return_dict else output.to_tuple()
+
+    @staticmethod
+    def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """Mean over the labelled clips; 0, not NaN, where there is none."""
+        total = nn.functional.cross_entropy(
+            logits.float(), labels, ignore_index=-100, reduction="sum", label_smoothing=label_smoothing
+        )
+        return total / (labels != -100).sum().clamp(min=1)
+
+    def pipeline(self, feature_extractor: CAMuLeNetFeatureExtractor, **kwargs):
+        """The audio-classification pipeline around this model; keyword arguments are the pipeline's."""
+        # Imported here because `save_pretrained` copies the files that this one imports, and every checkpoint must
+        # carry its pipeline.
+        from .pipeline_camulenet import CAMuLeNetPipeline
+
+        return CAMuLeNetPipeline(
+            model=self, feature_extractor=feature_extractor, task="audio-classification", **kwargs
+        )
+
+
+CAMuLeNetModel.register_for_auto_class("AutoModel")
+CAMuLeNetForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+
+__all__ = ["CAMuLeNetForAudioClassification", "CAMuLeNetModel", "CAMuLeNetPreTrainedModel"]
