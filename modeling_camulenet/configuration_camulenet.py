@@ -7,6 +7,21 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 
+# What a checkpoint offers to the Auto classes and to `pipeline()`: files that `save_pretrained` puts beside the weights.
+AUTO_MAP = {
+    "AutoConfig": "configuration_camulenet.CAMuLeNetConfig",
+    "AutoFeatureExtractor": "feature_extraction_camulenet.CAMuLeNetFeatureExtractor",
+    "AutoModel": "modeling_camulenet.CAMuLeNetModel",
+    "AutoModelForAudioClassification": "modeling_camulenet.CAMuLeNetForAudioClassification",
+}
+CUSTOM_PIPELINES = {
+    "audio-classification": {
+        "impl": "pipeline_camulenet.CAMuLeNetPipeline",
+        "pt": ["AutoModelForAudioClassification"],
+        "type": "audio",
+    }
+}
+
 BRANCHES = ("spectrogram", "mfcc")
 FUSIONS = ("co_attention", "gate", "concat", "attention", "none")
 ENCODER_CONTEXTS = ("clip", "padded")
@@ -94,6 +109,14 @@ class CAMuLeNetConfig(PreTrainedConfig):
     ```"""
 
     model_type = "camulenet"
+    keys_to_ignore_at_inference = [
+        "emotion_loss",
+        "gender_loss",
+        "embeddings",
+        "co_attention_weights",
+        "hidden_states",
+        "attentions",
+    ]
     sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="whisper")}
 
     encoder_config: Any = None
@@ -132,6 +155,12 @@ class CAMuLeNetConfig(PreTrainedConfig):
         self.id2gender = {int(index): name for index, name in genders.items()}
         super().__post_init__(**kwargs)
         self._validate()
+
+    def save_pretrained(self, save_directory, **kwargs):
+        # transformers notes only the class that is saved; a checkpoint must load through all of them.
+        self.auto_map = dict(AUTO_MAP)
+        self.custom_pipelines = dict(CUSTOM_PIPELINES)
+        super().save_pretrained(save_directory, **kwargs)
 
     @property
     def num_genders(self) -> int:

@@ -119,13 +119,15 @@ class FeatureNorm(nn.Module):
     """
 
     momentum = 0.1
+    # Before any training the statistics are of the order of decibels of speech.
+    initial_variance = 400.0
 
     def __init__(self, num_features: int, kind: str):
         super().__init__()
         self.kind = kind
         if kind == "batch":
             self.register_buffer("running_mean", torch.zeros(num_features))
-            self.register_buffer("running_var", torch.ones(num_features))
+            self.register_buffer("running_var", torch.full((num_features,), self.initial_variance))
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
@@ -409,7 +411,7 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
             init.normal_(module.learned_query, std=self.config.initializer_range)
         elif isinstance(module, FeatureNorm) and module.kind == "batch":
             init.zeros_(module.running_mean)
-            init.ones_(module.running_var)
+            init.constant_(module.running_var, module.initial_variance)
         else:
             super()._init_weights(module)
 

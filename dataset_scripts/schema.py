@@ -1,0 +1,479 @@
+"""The row schema that every corpus shares, the builder base that fills it, and the checks that hold it.
+
+A row is one utterance. `utterance_id` is `<corpus>/<file stem>` and `speaker_id` is `<corpus>/<speaker>`, so rows
+of several corpora can be mixed without clashes. `audio` is stored as a path (or as bytes) and never decoded by
+`datasets`, whose decoder needs torchcodec and ffmpeg: `read_audio` decodes it with soundfile.
+"""
+
+import filecmp
+import hashlib
+import io
+import logging
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
+from typing import NamedTuple
+
+import datasets
+import numpy as np
+import soundfile
+from datasets.exceptions import DatasetGenerationError
+
+logger = logging.getLogger(__name__)
+
+EMOTIONS = (
+    "neutral",
+    "calm",
+    "happiness",
+    "sadness",
+    "anger",
+    "fear",
+    "disgust",
+    "surprise",
+    "boredom",
+    "contempt",
+)
+GENDERS = ("female", "male")
+
+# What soundfile (libsndfile) reads from a file by itself and speech comes in; header-less formats are not among them.
+AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
+SCHEMA_VERSION = 1  # part of the cache key: raise it when the features or the way rows are made change
+MAX_LISTED = 20  # problems spelt out in one error message
+
+
+class CorpusError(ValueError):
+    """A corpus cannot be used as it lies on disk; the message says what is wrong and what to do."""
+
+
+class AudioFile(NamedTuple):
+    """One file with an audio suffix: absolute path, path inside data_dir with forward slashes, size and time."""
+
+    path: str
+    relative: str
+    size: int  # bytes; -1 for a link that leads nowhere
+    mtime_ns: int
+
+
+def row_features(emotions: Iterable[str]) -> datasets.Features:
+    """The features of a corpus with these emotions, as written to the cache.
+
+    `audio` is a plain struct here because an `Audio` feature calls torchcodec when rows are encoded, even with
+    `decode=False`; `CorpusBuilder` casts it afterwards.
+    """
+    return datasets.Features(
+        {
+            "utterance_id": datasets.Value("string"),
+            "audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+            "corpus": datasets.Value("string"),
+            "language": datasets.Value("string"),
+            "speaker_id": datasets.Value("string"),
+            "session_id": datasets.Value("string"),
+            "gender": datasets.ClassLabel(names=list(GENDERS)),
+            "emotion": datasets.ClassLabel(names=list(emotions)),
+            "source_label": datasets.Value("string"),
+            "text_id": datasets.Value("string"),
+            "duration_s": datasets.Value("float64"),
+        }
+    )
+
+
+def listed(problems: list[str]) -> str:
+    """The first `MAX_LISTED` problems, one a line, and a count of the others."""
+    lines = [f"  {problem}" for problem in problems[:MAX_LISTED]]
+    if len(problems) > MAX_LISTED:
+        lines.append(f"  ... and {len(problems) - MAX_LISTED} more")
+    return "\n".join(lines)
+
+
+def find_audio(data_dir: str) -> tuple[list[AudioFile], Counter]:
+    """All files under `data_dir` with an audio suffix, sorted, and how many other files there are per suffix.
+
+    Links are followed, each directory is entered once (so loops end), and hidden files and folders (`._*`,
+    `.DS_Store`) are skipped.
+
+    Raises:
+        CorpusError: a directory cannot be listed.
+    """
+
+    def unlistable(error: OSError):
+        raise CorpusError(f"cannot list {error.filename}: {error.strerror}") from error
+
+    files, others, entered = [], Counter(), set()
+    for folder, subfolders, names in os.walk(data_dir, followlinks=True, onerror=unlistable):
+        identity = os.stat(folder)
+        if (identity.st_dev, identity.st_ino) in entered:
+            subfolders.clear()
+            continue
+        entered.add((identity.st_dev, identity.st_ino))
+        # Sorted in place: os.walk descends in this order, which decides by which of two links a folder is entered.
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = os.path.join(folder, name)
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix not in AUDIO_SUFFIXES:
+                others[suffix or "no suffix"] += 1
+                continue
+            try:
+                status = os.stat(path)
+                size, mtime_ns = status.st_size, status.st_mtime_ns
+            except OSError:
+                size, mtime_ns = -1, 0  # a broken link: reported with the unreadable files
+            relative = os.path.relpath(path, data_dir).replace(os.sep, "/")
+            files.append(AudioFile(path, relative, size, mtime_ns))
+    return sorted(files, key=lambda file: file.relative), others
+
+
+def read_duration(path: str) -> float:
+    """Length of an audio file in seconds, from its header.
+
+    Raises:
+        CorpusError: the header cannot be read, says that there are no samples, or says nothing of their number.
+    """
+    try:
+        header = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise CorpusError(f"{path}: not readable as audio ({error})") from error
+    if header.frames <= 0:
+        raise CorpusError(f"{path}: holds no samples")
+    if header.frames > 2**62:  # what libsndfile says of a FLAC that was written to a pipe
+        raise CorpusError(f"{path}: its header does not say how long it is; write the file anew")
+    return header.frames / header.samplerate
+
+
+def read_audio(audio: Mapping) -> tuple[np.ndarray, int]:
+    """Decode a row's `audio`.
+
+    Args:
+        audio: `{"bytes", "path"}`; the bytes win where both are given.
+
+    Returns:
+        waveform (samples,), float32, channels averaged, at the file's own rate; sampling rate in Hz.
+
+    Raises:
+        CorpusError: the audio is missing, unreadable or empty, or holds NaN or infinite samples.
+    """
+    content, path = audio.get("bytes"), audio.get("path")
+    if content is None and path is None:
+        raise CorpusError("audio has neither bytes nor a path")
+    name = path or "audio bytes"
+    try:
+        waveform, sampling_rate = soundfile.read(
+            path if content is None else io.BytesIO(content), dtype="float32", always_2d=True
+        )
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        raise CorpusError(f"{name}: not readable as audio ({error})") from error
+    if not len(waveform):
+        raise CorpusError(f"{name}: holds no samples")
+    waveform = waveform.mean(axis=1)
+    if not np.isfinite(waveform).all():
+        raise CorpusError(f"{name}: holds NaN or infinite samples")
+    return waveform, sampling_rate
+
+
+def check_audio(dataset: datasets.Dataset) -> None:
+    """Decode every row once, with a progress bar.
+
+    Raises:
+        CorpusError: lists all rows that `read_audio` refuses.
+    """
+    problems = []
+    for audio in datasets.utils.tqdm(dataset["audio"], total=len(dataset), desc="Checking audio", unit=" clips"):
+        try:
+            read_audio(audio)
+        except CorpusError as error:
+            problems.append(str(error))
+    if problems:
+        raise CorpusError(
+            f"{len(problems)} of {len(dataset)} clips cannot be used; replace or remove them:\n{listed(problems)}"
+        )
+
+
+def validate(dataset: datasets.Dataset) -> None:
+    """Hold a dataset against the row schema; builders do this with every result.
+
+    Raises:
+        CorpusError: lists every departure: columns and their types, empty or repeated utterance ids, ids without
+            their corpus as prefix, a speaker of two genders, an unknown emotion or gender, a duration that is not
+            a positive number.
+    """
+    if not len(dataset):
+        raise CorpusError("the dataset has no rows")
+    emotions = getattr(dataset.features.get("emotion"), "names", [])
+    expected = row_features(emotions) if emotions else {}
+    problems = [f"emotion {name!r} is not one of {', '.join(EMOTIONS)}" for name in emotions if name not in EMOTIONS]
+    if not problems and list(emotions) != [name for name in EMOTIONS if name in emotions]:
+        problems.append(f"emotions are not in canonical order: {', '.join(emotions)}")
+    if set(dataset.features) != set(expected):
+        problems.append(f"columns {sorted(dataset.features)} instead of {sorted(row_features(EMOTIONS))}")
+    else:
+        problems += [
+            f"column {name} is {dataset.features[name]} instead of {feature}"
+            for name, feature in expected.items()
+            if name != "audio" and dataset.features[name] != feature
+        ]
+        if not isinstance(dataset.features["audio"], datasets.Audio) or dataset.features["audio"].decode:
+            problems.append("column audio is not Audio(decode=False)")
+    if problems:
+        raise CorpusError(f"the dataset does not follow the row schema:\n{listed(problems)}")
+
+    columns = dataset.select_columns([name for name in expected if name != "audio"]).to_dict()
+    genders_of = defaultdict(set)
+    for row in zip(*(columns[name] for name in columns)):
+        row = dict(zip(columns, row))
+        utterance_id, speaker_id, corpus = row["utterance_id"], row["speaker_id"], row["corpus"]
+        if not row["language"] or not row["source_label"]:
+            problems.append(f"{utterance_id}: language or source_label is empty")
+        for identifier in (utterance_id, speaker_id):
+            if not corpus or not identifier or not identifier.startswith(f"{corpus}/") or identifier.endswith("/"):
+                problems.append(f"{utterance_id}: {identifier!r} is not '<corpus>/<name>' with corpus {corpus!r}")
+        if row["emotion"] is None or not 0 <= row["emotion"] < len(emotions):
+            problems.append(f"{utterance_id}: unknown emotion {row['emotion']}")
+        if row["gender"] is not None and not 0 <= row["gender"] < len(GENDERS):
+            problems.append(f"{utterance_id}: unknown gender {row['gender']} (None stands for not known)")
+        if row["duration_s"] is None or not 0 < row["duration_s"] < float("inf"):
+            problems.append(f"{utterance_id}: duration_s is {row['duration_s']}")
+        genders_of[speaker_id].add(row["gender"])
+    repeats = [name for name, count in Counter(columns["utterance_id"]).items() if count > 1]
+    problems += [f"{name}: utterance_id occurs more than once" for name in repeats]
+    problems += [f"{name}: more than one gender" for name, genders in genders_of.items() if len(genders) > 1]
+    if problems:
+        raise CorpusError(f"the dataset does not follow the row schema:\n{listed(problems)}")
+
+
+class CorpusBuilder(datasets.GeneratorBasedBuilder):
+    """Base of the corpora: a `datasets` builder that is imported and instantiated, one subclass and file a corpus.
+
+    `builder.download_and_prepare(); builder.as_dataset(split="train")` gives the validated dataset with `audio` as
+    `Audio(sampling_rate=16000, decode=False)`, rows sorted by utterance_id. A prepared corpus is reused only while
+    the audio files under data_dir keep their names, sizes and modification times.
+
+    A subclass over files declares the attributes below and `parse`. One that makes its own audio sets
+    `needs_data_dir = False` and overrides `rows`.
+
+    Args:
+        data_dir: folder that holds the corpus, its root or a parent of it.
+        cache_dir: where `datasets` keeps the prepared table; its usual cache by default.
+
+    Raises:
+        CorpusError: data_dir is missing, is not a directory, or was given to a corpus that has none.
+    """
+
+    VERSION = "1.0.0"  # of the parser: raise it when the same files would give other rows
+    corpus: str
+    language: str  # ISO 639-1
+    emotions: tuple[str, ...]  # the corpus's own label set, in the order of EMOTIONS
+    license: str
+    citation: str
+    homepage: str
+    how_to_obtain: str
+    name_pattern: str  # what a file name must look like, for error messages
+    left_out: str = ""  # what `parse` returns None for, for the log
+    needs_data_dir = True
+    # What the complete corpus holds; empty where nobody has published it.
+    expected_counts: Mapping[str, int] = {}  # emotion -> utterances
+    expected_speakers: tuple[str, ...] = ()
+
+    def __init__(
+        self, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None, **kwargs
+    ):
+        self.files, self.other_files = [], Counter()
+        if self.needs_data_dir:
+            if data_dir is None:
+                raise CorpusError(f"{self.corpus} needs a data_dir. {self.how_to_obtain}")
+            # Absolute: rows keep paths, and the same relative name means another folder in another directory.
+            data_dir = os.path.abspath(os.path.expanduser(data_dir))
+            if not os.path.isdir(data_dir):
+                raise CorpusError(f"data_dir {data_dir} is not a directory. {self.how_to_obtain}")
+            self.files, self.other_files = find_audio(data_dir)
+        elif data_dir is not None:
+            raise CorpusError(f"{self.corpus} brings its own audio and takes no data_dir, got {data_dir}")
+        # Left to itself, datasets swaps open, os, pathlib and numpy inside the modules of a builder for versions that
+        # stream from URLs and lack parts of the real ones. The corpora are local; this marks the modules as done.
+        for cls in type(self).__mro__:
+            if issubclass(cls, CorpusBuilder):
+                sys.modules[cls.__module__]._patched_for_streaming = True
+        super().__init__(
+            data_dir=data_dir, cache_dir=cache_dir, dataset_name=self.corpus, hash=self._listing_hash(), **kwargs
+        )
+
+    def parse(self, path: PurePath) -> dict | None:
+        """Fields of one audio file, from its path alone.
+
+        Args:
+            path: path of the file inside data_dir.
+
+        Returns:
+            `speaker` (without the corpus), `gender`, `emotion`, `source_label` and, where the corpus has them,
+            `text_id` and `session_id`; None for a file that is recognised but does not belong to the corpus.
+
+        Raises:
+            CorpusError: the name is not one of this corpus; the message says what is wrong with it.
+        """
+        raise NotImplementedError
+
+    def row(self, stem: str, fields: Mapping, audio: Mapping, duration_s: float) -> dict:
+        """One row of the schema from a file stem and the fields of `parse`."""
+        return {
+            "utterance_id": f"{self.corpus}/{stem}",
+            "audio": audio,
+            "corpus": self.corpus,
+            "language": self.language,
+            "speaker_id": f"{self.corpus}/{fields['speaker']}",
+            "session_id": fields.get("session_id"),
+            "gender": fields["gender"],
+            "emotion": fields["emotion"],
+            "source_label": fields["source_label"],
+            "text_id": fields.get("text_id"),
+            "duration_s": duration_s,
+        }
+
+    def rows(self) -> Iterator[dict]:
+        """Rows of the schema, sorted by utterance_id.
+
+        Raises:
+            CorpusError: no file of the corpus is there; names that do not parse; two different files for one
+                utterance; files without a readable header. Each lists all files that it concerns.
+        """
+        problems = []
+        for stem, (file, fields) in sorted(self._utterances().items()):
+            try:
+                file.path.encode()  # Arrow holds UTF-8 only
+                duration_s = read_duration(file.path)
+            except UnicodeEncodeError:
+                problems.append(f"{file.path!r}: the path is not valid UTF-8; rename the file or its folder")
+            except CorpusError as error:
+                problems.append(str(error))
+            else:
+                yield self.row(stem, fields, {"bytes": None, "path": file.path}, duration_s)
+        if problems:
+            raise CorpusError(
+                f"{len(problems)} audio files of {self.corpus} cannot be used; fetch them again or remove them:\n"
+                f"{listed(problems)}"
+            )
+
+    def _utterances(self) -> dict[str, tuple[AudioFile, dict]]:
+        """stem -> (file, fields) of every utterance of the corpus, copies removed."""
+        found, bad, skipped = defaultdict(list), [], []
+        for file in self.files:
+            path = PurePath(file.relative)
+            try:
+                fields = self.parse(path)
+            except CorpusError as error:
+                bad.append(f"{file.relative}: {error}")
+                continue
+            if fields is None:
+                skipped.append(file.relative)
+            else:
+                found[path.stem].append((file, fields))
+        if bad:
+            raise CorpusError(
+                f"{len(bad)} audio files in {self.config.data_dir} are not named like {self.corpus} "
+                f"({self.name_pattern}):\n{listed(bad)}\n"
+                f"Move them elsewhere, or point data_dir at {self.corpus} alone."
+            )
+        if skipped:
+            logger.info("%s: %d files left out (%s), e.g. %s", self.corpus, len(skipped), self.left_out, skipped[0])
+        others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.other_files.items()))
+        if not found:
+            raise CorpusError(
+                f"no audio of {self.corpus} under {self.config.data_dir}: looked for {self.name_pattern}, suffixes "
+                f"{' '.join(AUDIO_SUFFIXES)}; found {len(skipped)} files that are recognised but do not belong "
+                f"and these others: {others or 'none'}. {self.how_to_obtain}"
+            )
+        if others:
+            logger.info("%s: files that are not audio were not looked at: %s", self.corpus, others)
+        return self._without_copies(found)
+
+    def _without_copies(self, found: Mapping[str, list]) -> dict[str, tuple[AudioFile, dict]]:
+        """The first file of every stem; all others must be equal to it byte by byte."""
+        differing, copies = [], []
+        for (first, _), *others in found.values():
+            for other, _ in others:
+                try:
+                    same = filecmp.cmp(first.path, other.path, shallow=False)
+                except OSError:
+                    same = False
+                (copies if same else differing).append(f"{first.relative} and {other.relative}")
+        if differing:
+            raise CorpusError(
+                f"{self.corpus} has different files of the same utterance in {self.config.data_dir}; "
+                f"remove one of each:\n{listed(differing)}"
+            )
+        if copies:
+            logger.warning("%s: %d identical copies left out, e.g. %s", self.corpus, len(copies), copies[0])
+        return {stem: files[0] for stem, files in found.items()}
+
+    def download_and_prepare(self, *args, **kwargs):
+        """As in `datasets`, but a `CorpusError` comes out as itself instead of as the cause of another error."""
+        try:
+            super().download_and_prepare(*args, **kwargs)
+        except DatasetGenerationError as error:
+            if isinstance(error.__cause__, CorpusError):
+                raise error.__cause__ from None
+            raise
+
+    def _listing_hash(self) -> str:
+        """What a prepared table depends on: the code's versions and the listing of the audio files."""
+        digest = hashlib.sha256(f"{SCHEMA_VERSION}\n{self.VERSION}\n".encode())
+        for file in self.files:
+            digest.update(os.fsencode(f"{file.relative}\0{file.size}\0{file.mtime_ns}\n"))
+        return digest.hexdigest()[:16]
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            features=row_features(self.emotions),
+            citation=self.citation,
+            homepage=self.homepage,
+            license=self.license,
+        )
+
+    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+        return [datasets.SplitGenerator(name="train")]
+
+    def _generate_examples(self) -> Iterator[tuple[str, dict]]:
+        for row in self.rows():
+            yield row["utterance_id"], row
+
+    def _as_dataset(self, split="train", in_memory: bool = False) -> datasets.Dataset:
+        dataset = super()._as_dataset(split=split, in_memory=in_memory)
+        dataset = dataset.cast_column("audio", datasets.Audio(sampling_rate=16000, decode=False))
+        validate(dataset)
+        if str(split) == "train":
+            self._check_counts(dataset)
+        return dataset
+
+    def _check_counts(self, dataset: datasets.Dataset) -> None:
+        """Warn of what a partial copy misses; refuse a copy that holds more than the corpus does."""
+        names = dataset.features["emotion"].names
+        counts = Counter(names[emotion] for emotion in dataset["emotion"])
+        surplus = [
+            f"{emotion} {counts[emotion]} instead of {number}"
+            for emotion, number in self.expected_counts.items()
+            if counts[emotion] > number
+        ]
+        if surplus:
+            raise CorpusError(
+                f"{self.config.data_dir} holds more than {self.corpus} has ({', '.join(surplus)}): "
+                f"is it another release? {self.how_to_obtain}"
+            )
+        missing = [
+            f"{number - counts[emotion]} of {number} {emotion}"
+            for emotion, number in self.expected_counts.items()
+            if counts[emotion] < number
+        ]
+        present = set(dataset["speaker_id"])
+        absent = [name for name in self.expected_speakers if f"{self.corpus}/{name}" not in present]
+        if absent:
+            missing.append(f"all of speaker {', '.join(absent)}")
+        if missing:
+            logger.warning(
+                "%s: %d of %d utterances are here; missing are %s. Figures on a part are not figures on the corpus.",
+                self.corpus,
+                len(dataset),
+                sum(self.expected_counts.values()),
+                "; ".join(missing),
+            )
