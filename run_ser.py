@@ -1,0 +1,340 @@
+"""Fine-tune CAMuLeNet and evaluate it on unseen speakers.
+
+    accelerate launch run_ser.py --corpus ravdess --data_dir DIR --protocol speakers --num_folds 12 \
+        --preset camulenet --encoder_name_or_path openai/whisper-medium --output_dir OUT
+    python run_ser.py CONFIG.yaml [flags that differ from the file]
+
+Each fold trains a model, chooses its epoch by the UA on validation speakers and predicts the test speakers; when every
+fold of OUT is complete they are pooled. A complete fold is never redone: the same command goes on where it stopped,
+and array jobs share one OUT by `--folds`.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import shlex
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import yaml
+from huggingface_hub import HfApi
+from transformers import HfArgumentParser, TrainingArguments
+
+from dataset_scripts import CORPORA, CorpusError, load_corpus
+from dataset_scripts.demo import DISCLAIMER
+from dataset_scripts.folds import get_folds
+from ser_protocol import presets, report
+from ser_protocol.augmentation import SpecAugment
+from ser_protocol.runner import FoldRunner, ModelSource, RunError, dataset_hash, median_best_epoch, speakers_of
+from ser_protocol.statistics import check_predictions
+
+
+@dataclasses.dataclass
+class ModelArguments:
+    """What is trained."""
+
+    preset: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": f"One of {', '.join(presets.PRESETS)}. Default: camulenet with a pre-trained encoder, "
+            "camulenet-small without one."
+        },
+    )
+    encoder_name_or_path: str | None = dataclasses.field(
+        default=None, metadata={"help": "Pre-trained speech encoder: a Hub id or a directory. It stays frozen."}
+    )
+    model_name_or_path: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": "CAMuLeNet checkpoint to fine-tune: a Hub id or a directory. New labels welcome."},
+    )
+    encoder_context: str | None = dataclasses.field(
+        default=None, metadata={"help": "clip (real length, masked) or padded (30 s window). Default: the preset's."}
+    )
+    spec_augment: bool | None = dataclasses.field(
+        default=None, metadata={"help": "Mask stretches of the training features. Default: the preset's."}
+    )
+    multitask: bool = dataclasses.field(
+        default=True, metadata={"help": "Learn the gender beside the emotion. False: the emotion alone."}
+    )
+    model_revision: str = dataclasses.field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
+    token: str | None = dataclasses.field(default=None, metadata={"help": "Hub token; default: the one logged in."})
+    cache_dir: str | None = dataclasses.field(default=None, metadata={"help": "Where downloads are kept."})
+
+
+@dataclasses.dataclass
+class DataArguments:
+    """What it is trained and tested on."""
+
+    corpus: str = dataclasses.field(metadata={"help": f"One of {', '.join(CORPORA)}."})
+    data_dir: str | None = dataclasses.field(default=None, metadata={"help": "The corpus's folder (none for demo)."})
+    protocol: str = dataclasses.field(
+        default="speakers",
+        metadata={"help": "speakers (groups of unseen speakers), loso (one a fold), or random (leaky, to compare)."},
+    )
+    num_folds: int | None = dataclasses.field(default=None, metadata={"help": "Default: the corpus's standard."})
+    folds: list[int] | None = dataclasses.field(
+        default=None, metadata={"help": "Run these folds only, counted from 0. Default: all."}
+    )
+    split_seed: int = dataclasses.field(default=0, metadata={"help": "Order of the speakers; 0 is the natural one."})
+    allow_leak: bool = dataclasses.field(
+        default=False, metadata={"help": "Test on speakers that --model_name_or_path has met; every output says so."}
+    )
+
+
+# Flags that may differ between calls that share one --output_dir: none changes a figure.
+FREE_ARGUMENTS = {"output_dir", "data_dir", "folds", "token", "cache_dir", "do_train", "do_eval", "do_predict"}
+FREE_TRAINING_PREFIXES = (
+    "logging_", "log_", "report_to", "push_to_hub", "hub_", "disable_tqdm", "dataloader_", "local_rank", "ddp_",
+    "use_cpu", "run_name", "resume_from_checkpoint", "project", "trackio_", "save_", "eval_", "include_", "prediction_",
+)  # fmt: skip
+
+
+def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
+    """
+    Arguments from the command line, or from a YAML file named first; flags after it win.
+
+    Raises:
+        RunError: unknown preset or keys, or no --output_dir.
+    """
+    if argv and argv[0].endswith((".yaml", ".yml", ".json")):
+        argv = _file_arguments(Path(argv[0])) + argv[1:]
+    parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
+    parser.prog = "run-ser"
+    known = {action.dest for action in parser._actions}
+    unknown = [flag for flag in argv if flag.startswith("--") and flag[2:].split("=")[0] not in known]
+    if unknown:
+        raise RunError(f"Unknown arguments: {', '.join(unknown)}. `run-ser --help` lists the known ones.")
+    given = parser.parse_args(argv)
+    preset = given.preset or ("camulenet" if given.encoder_name_or_path else "camulenet-small")
+    if preset not in presets.PRESETS:
+        raise RunError(f"Unknown preset {preset!r}; known are {', '.join(presets.PRESETS)}.")
+    if not any(flag.split("=")[0] == "--output_dir" for flag in argv):
+        raise RunError("--output_dir says where the run goes: give a folder, for example runs/ravdess.")
+    # The preset's training arguments are defaults: parsing again lets any flag win over them.
+    parser.set_defaults(
+        preset=preset,
+        spec_augment=preset in presets.SPEC_AUGMENTED,
+        train_sampling_strategy="group_by_length",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **presets.TRAINING[preset],
+    )
+    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+
+
+def _file_arguments(path: Path) -> list[str]:
+    if not path.is_file():
+        raise RunError(f"There is no configuration file {path}.")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise RunError(f"{path} must map argument names to values, one a line, like `corpus: ravdess`.")
+    argv = []
+    for name, value in content.items():
+        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        if value is not None:
+            argv += [f"--{name}", *map(str, values)]
+    return argv
+
+
+def hold_arguments(model_args, data_args, training_args, num_folds: int, data_hash: str) -> None:
+    """
+    Note the arguments in OUT/arguments.json, or compare them with those of an earlier call.
+
+    Raises:
+        RunError: they differ in something that changes figures; names each difference.
+    """
+    training = {
+        name: value
+        for name, value in training_args.to_sanitized_dict().items()
+        if not name.startswith(FREE_TRAINING_PREFIXES)
+    }
+    arguments = dataclasses.asdict(model_args) | dataclasses.asdict(data_args) | training
+    arguments |= {"num_folds": num_folds, "dataset_sha256": data_hash}
+    arguments = {name: value for name, value in sorted(arguments.items()) if name not in FREE_ARGUMENTS}
+    arguments = json.loads(json.dumps(arguments, default=str))
+    path = Path(training_args.output_dir) / "arguments.json"
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = [name for name in arguments | before if arguments.get(name) != before.get(name)]
+        if changed:
+            lines = "\n".join(
+                f"  {name}: {before.get(name)!r} before, {arguments.get(name)!r} now" for name in changed
+            )
+            raise RunError(
+                f"{training_args.output_dir} holds a run with other arguments:\n{lines}\n"
+                "Give another --output_dir, or the same arguments to go on with that run."
+            )
+    elif training_args.should_save:
+        report.write_json(path, arguments)
+
+
+def chosen_folds(folds: list, numbers: list[int] | None) -> list:
+    """The folds of --folds, all by default."""
+    if numbers is None:
+        return folds
+    wrong = [number for number in numbers if not 0 <= number < len(folds)]
+    if wrong:
+        raise RunError(f"--folds {' '.join(map(str, wrong))}: there are {len(folds)} folds, 0 to {len(folds) - 1}.")
+    return [folds[number] for number in sorted(set(numbers))]
+
+
+def describe_run(model_args, data_args, training_args, dataset, folds, model, warnings: list[str]) -> dict:
+    """The `run` part of results.json: what ran, on what, how."""
+    licenses = sorted({dataset.info.license} - {""})
+    encoder = model_args.encoder_name_or_path or f"{model.config.encoder_config.model_type}, trained from scratch"
+    return {
+        "corpus": data_args.corpus,
+        "protocol": data_args.protocol,
+        "num_folds": len(folds),
+        "split_seed": data_args.split_seed,
+        "seed": training_args.seed,
+        "preset": model_args.preset,
+        "encoder": model_args.model_name_or_path or encoder,
+        "base_model": model_args.encoder_name_or_path,
+        "encoder_context": model.config.encoder_context,
+        "multitask": bool(model.config.num_genders),
+        "num_eligible_utterances": len(dataset),
+        "num_speakers": len(set(dataset["speaker_id"])),
+        "num_parameters": model.num_parameters(),
+        "num_trainable_parameters": model.num_parameters(only_trainable=True),
+        "num_epochs": training_args.num_train_epochs,
+        "learning_rate": training_args.learning_rate,
+        "batch_size": training_args.train_batch_size * training_args.gradient_accumulation_steps,
+        "num_processes": training_args.world_size,
+        "languages": sorted(set(dataset["language"])),
+        "licenses": licenses,
+        "hub_model_id": training_args.hub_model_id,
+        "disclaimer": DISCLAIMER if data_args.corpus == "demo" else None,
+        "warnings": warnings,
+        "command": "python run_ser.py " + shlex.join(sys.argv[1:]),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
+    }
+
+
+def set_up_threads(trains_encoder: bool) -> None:
+    """One thread a process for small operations on a CPU, unless OMP_NUM_THREADS says otherwise."""
+    if trains_encoder and "OMP_NUM_THREADS" not in os.environ and not torch.cuda.is_available():
+        torch.set_num_threads(1)
+
+
+def run(model_args: ModelArguments, data_args: DataArguments, training_args: TrainingArguments) -> None:
+    """Everything that the arguments ask for."""
+    dataset = load_corpus(data_args.corpus, data_args.data_dir, cache_dir=model_args.cache_dir)
+    folds = get_folds(dataset, data_args.protocol, data_args.num_folds, data_args.split_seed)
+    wanted = chosen_folds(folds, data_args.folds)
+    overrides = {} if model_args.multitask else {"id2gender": {}}
+    if model_args.encoder_context is not None:
+        overrides["encoder_context"] = model_args.encoder_context
+    source = ModelSource(
+        model_args.preset,
+        model_args.encoder_name_or_path,
+        model_args.model_name_or_path,
+        overrides,
+        {"revision": model_args.model_revision, "token": model_args.token, "cache_dir": model_args.cache_dir},
+    )
+    warnings = leak_warnings(data_args, dataset, wanted, source)
+    # Built once before hours are spent: an encoder that cannot be used is an error now.
+    model = source.build(dataset, [])
+    extractor = model.camulenet.feature_extractor
+    warnings += cut_warnings(dataset, extractor)
+    hold_arguments(model_args, data_args, training_args, len(folds), dataset_hash(dataset))
+    set_up_threads(trains_encoder=not model.config.freeze_encoder)
+
+    everything = not (training_args.do_train or training_args.do_eval or training_args.do_predict)
+    stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
+    runner = FoldRunner(dataset, extractor, source, training_args, SpecAugment() if model_args.spec_augment else None)
+    for fold in wanted:
+        if runner.is_complete(fold.index):
+            print(f"fold {fold.index} is complete")
+        else:
+            runner.run(fold, **stages)
+    missing = [fold.index for fold in folds if not runner.is_complete(fold.index)]
+    if missing:
+        print(
+            f"Folds {missing} of {len(folds)} are still to be done; the call that completes the last one pools them."
+        )
+        return
+    finish(runner, describe_run(model_args, data_args, training_args, dataset, folds, model, warnings))
+
+
+def finish(runner: FoldRunner, run: dict) -> None:
+    """Pool the folds, write what readers get, train the model to publish, and push it."""
+    args, output_dir = runner.args, runner.output_dir
+    fold_metrics = runner.metrics(run["num_folds"])
+    predictions = runner.predictions(run["num_folds"])
+    check_predictions(predictions, list(runner.dataset["utterance_id"]))
+    results = report.build_results(predictions, fold_metrics, run)
+    if args.should_save:
+        report.write_atomically(output_dir / "predictions.csv", predictions.to_csv(index=False))
+        report.write_json(output_dir / "results.json", results)
+        report.write_atomically(output_dir / "results.md", report.results_markdown(results))
+        report.write_plots(predictions, fold_metrics, output_dir / "plots")
+        print(report.console_table(results))
+    final = runner.train_final(median_best_epoch(fold_metrics, default=args.num_train_epochs))
+    if not args.should_save:
+        return
+    report.write_atomically(output_dir / "README.md", report.model_card(results))
+    for folder in (final, *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)):
+        report.write_atomically(folder / "README.md", report.model_card(results, folder.name))
+    print(f"Results, plots, card and checkpoints are in {output_dir}; the model to use is {final}.")
+    if args.push_to_hub:
+        push(final, output_dir, args)
+
+
+def push(final: Path, output_dir: Path, args: TrainingArguments) -> None:
+    """One push of the final model with the results and plots of the run; it can be repeated."""
+    api = HfApi(token=args.hub_token)
+    repo_id = api.create_repo(
+        args.hub_model_id or output_dir.name, private=args.hub_private_repo, exist_ok=True
+    ).repo_id
+    for name in ("results.json", "results.md", "predictions.csv"):
+        shutil.copyfile(output_dir / name, final / name)
+    shutil.copytree(output_dir / "plots", final / "plots", dirs_exist_ok=True)
+    url = api.upload_folder(folder_path=final, repo_id=repo_id, commit_message="CAMuLeNet, trained by run_ser.py")
+    print(f"Pushed to {url}")
+
+
+def leak_warnings(data_args: DataArguments, dataset, folds, source: ModelSource) -> list[str]:
+    """
+    What makes the figures other than unseen-speaker figures.
+
+    Raises:
+        RunError: a test speaker is among those that the checkpoint was trained on, without --allow_leak.
+    """
+    warnings = []
+    if data_args.protocol == "random":
+        warnings.append(
+            "Protocol random: test speakers are in the training part. These are not unseen-speaker figures."
+        )
+    tested = {speaker for fold in folds for speaker in speakers_of(dataset, fold.test)}
+    met = sorted(tested & source.prior_speakers())
+    if met:
+        names = ", ".join(met[:10]) + (", ..." if len(met) > 10 else "")
+        leak = f"{source.model_name_or_path} was trained on {len(met)} of the speakers to test on: {names}"
+        if not data_args.allow_leak:
+            raise RunError(f"Leak: {leak}. Test on others, or mark the leak in every output with --allow_leak.")
+        warnings.append(f"Leak, allowed by --allow_leak: {leak}. These are not unseen-speaker figures.")
+    return warnings
+
+
+def cut_warnings(dataset, extractor) -> list[str]:
+    """How many clips lose their end, with a preset that reads a fixed duration."""
+    longest = extractor.max_duration_s
+    cut = 0 if longest is None else sum(duration > longest for duration in dataset["duration_s"])
+    return [f"{cut} of {len(dataset)} clips are longer than {longest} s and were cut."] if cut else []
+
+
+def main() -> None:
+    """Console entry: errors that the user can mend are printed without a traceback."""
+    try:
+        run(*parse_arguments(sys.argv[1:]))
+    except (RunError, CorpusError) as error:
+        sys.exit(f"run-ser: {error}")
+
+
+if __name__ == "__main__":
+    main()

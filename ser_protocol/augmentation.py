@@ -1,0 +1,36 @@
+"""Augmentation of training features, by torchaudio; validation and test features are never touched."""
+
+import torch
+
+
+try:
+    from torchaudio.transforms import FrequencyMasking, TimeMasking
+except (ImportError, OSError) as error:
+    raise ImportError(
+        "Training needs torchaudio. `make setup` (or `pip install 'camulenet[train]'`) installs it; beside a CPU-only "
+        "torch remove the files torchaudio/lib/*.so of that installation, which look for CUDA and fail to load."
+    ) from error
+
+
+class SpecAugment:
+    """
+    SpecAugment (Park et al. 2019, arXiv 1904.08779) without time warping, the masks filled with the clip's mean.
+
+    Args:
+        num_masks: masks along time, and as many along frequency, for each feature.
+        max_share: the longest mask, as a share of the clip's frames or of the bins.
+    """
+
+    def __init__(self, num_masks: int = 2, max_share: float = 0.15):
+        self.num_masks = num_masks
+        self.max_share = max_share
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Masked copy of one clip's features (frames, bins)."""
+        masked = features.T  # torchaudio: (bins, frames)
+        fill = float(features.mean())
+        frequency = FrequencyMasking(int(self.max_share * masked.shape[0]) + 1)
+        time = TimeMasking(int(self.max_share * masked.shape[1]) + 1)
+        for _ in range(self.num_masks):
+            masked = time(frequency(masked, fill), fill)
+        return masked.T

@@ -1,0 +1,368 @@
+"""Folds: build a model, train it, choose its epoch on validation speakers, predict the test speakers, pool, resume."""
+
+import dataclasses
+import hashlib
+import json
+import resource
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import softmax
+from transformers import AutoConfig, EvalPrediction, ProgressCallback, Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from dataset_scripts.folds import PARTS, Fold
+from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
+
+from .feature_cache import IGNORED_LABEL, FeatureStore, collate
+from .metrics.ser_metrics import ser_scores
+from .presets import build_config
+from .report import write_atomically, write_json
+from .statistics import read_predictions
+
+
+TRAINER_FOLDER = "trainer"  # the Trainer's own checkpoints inside a fold's folder; removed when the fold is complete
+
+
+class RunError(ValueError):
+    """A run that cannot be done as asked; the message names the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSource:
+    """
+    Where a fold's model comes from.
+
+    Args:
+        preset: one of `presets.PRESETS`.
+        encoder_name_or_path: pre-trained speech encoder; `None`: the preset's own, from scratch.
+        model_name_or_path: CAMuLeNet checkpoint to fine-tune; wins over the other two.
+        overrides: fields of `CAMuLeNetConfig` that differ from the preset.
+        hub: `revision`, `token` and `cache_dir` for the Hub.
+    """
+
+    preset: str
+    encoder_name_or_path: str | None = None
+    model_name_or_path: str | None = None
+    overrides: dict = dataclasses.field(default_factory=dict)
+    hub: dict = dataclasses.field(default_factory=dict)
+
+    def prior_speakers(self) -> set[str]:
+        """
+        `speaker_id`s that the checkpoint to fine-tune has met; none without one.
+
+        Raises:
+            RunError: `model_name_or_path` is not a CAMuLeNet checkpoint.
+        """
+        if self.model_name_or_path is None:
+            return set()
+        config = AutoConfig.from_pretrained(self.model_name_or_path, **self.hub)
+        if config.model_type != CAMuLeNetConfig.model_type:
+            raise RunError(
+                f"--model_name_or_path {self.model_name_or_path} is a {config.model_type!r} checkpoint, not a CAMuLeNet "
+                "one. For a pre-trained speech encoder use --encoder_name_or_path."
+            )
+        return set(config.training_speakers)
+
+    def build(self, dataset: datasets.Dataset, speakers: Sequence[str]) -> CAMuLeNetForAudioClassification:
+        """
+        A model for the emotions and genders of `dataset`, to be trained or selected on `speakers`.
+
+        Raises:
+            RunError: no encoder for a preset that needs a pre-trained one, or not a CAMuLeNet checkpoint.
+            ValueError: an encoder that CAMuLeNet cannot use.
+        """
+        emotions = dataset.features["emotion"].names
+        fields = {
+            "id2label": dict(enumerate(emotions)),
+            "label2id": {name: index for index, name in enumerate(emotions)},
+            "id2gender": dict(enumerate(dataset.features["gender"].names)),
+            "training_speakers": sorted({*speakers, *self.prior_speakers()}),
+            **self.overrides,
+        }
+        if self.model_name_or_path is not None:
+            return CAMuLeNetForAudioClassification.from_pretrained(
+                self.model_name_or_path, ignore_mismatched_sizes=True, **fields, **self.hub
+            )
+        config = build_config(self.preset, **fields)
+        if self.encoder_name_or_path is not None:
+            return CAMuLeNetForAudioClassification.from_encoder_pretrained(
+                self.encoder_name_or_path, config, **self.hub
+            )
+        if config.freeze_encoder:
+            raise RunError(
+                f"The preset {self.preset} freezes its encoder, which without --encoder_name_or_path would stay random. "
+                "Give a checkpoint (for example openai/whisper-base), or take --preset camulenet-small, which trains "
+                "everything from scratch."
+            )
+        return CAMuLeNetForAudioClassification(config)
+
+
+def speakers_of(dataset: datasets.Dataset, rows: Sequence[int]) -> list[str]:
+    """Sorted `speaker_id`s of some rows."""
+    ids = dataset.select(rows)["speaker_id"]
+    return sorted(set(ids))
+
+
+def dataset_hash(dataset: datasets.Dataset) -> str:
+    """SHA-256 of what a run learns from: utterances, speakers, labels and durations."""
+    columns = ("utterance_id", "speaker_id", "emotion", "gender", "duration_s")
+    rows = list(zip(*(list(dataset[column]) for column in columns)))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """WA, UA, WF1, macro F1 and, over the clips with a gender label, the gender's WA."""
+    logits, gender_logits = _heads(prediction.predictions)
+    labels, gender_labels = prediction.label_ids
+    scores = ser_scores(logits.argmax(axis=-1).tolist(), labels.tolist())
+    labelled = gender_labels != IGNORED_LABEL
+    if gender_logits is not None and labelled.any():
+        scores["gender_wa"] = float((gender_logits.argmax(axis=-1) == gender_labels)[labelled].mean())
+    return scores
+
+
+def _heads(predictions) -> tuple[np.ndarray, np.ndarray | None]:
+    """Emotion and gender logits of a Trainer's predictions: a tuple, or one array from a single-task model."""
+    return (predictions[0], predictions[1]) if isinstance(predictions, tuple) else (predictions, None)
+
+
+class FoldProgress(ProgressCallback):
+    """One line an epoch beside the progress bar, in place of the Trainer's dictionaries."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not state.is_world_process_zero or self.training_bar is None:
+            return
+        parts = {"train loss": logs.get("loss"), "validation loss": logs.get("eval_loss"), "UA": logs.get("eval_ua")}
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in parts.items() if value is not None)
+        if shown:
+            self.training_bar.write(f"{self.name}, epoch {logs['epoch']:.0f}: {shown}")
+
+
+class FoldRunner:
+    """
+    Runs the folds of one output directory.
+
+    Args:
+        dataset: rows of `dataset_scripts.schema`.
+        extractor: computes the features; saved with each checkpoint.
+        source: where each fold's model comes from.
+        training_args: `TrainingArguments`; the folds lie in its `output_dir`.
+        augment: augmentation of a clip's training features, or `None`.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        extractor: CAMuLeNetFeatureExtractor,
+        source: ModelSource,
+        training_args: TrainingArguments,
+        augment: Callable | None = None,
+    ):
+        self.dataset, self.extractor, self.source = dataset, extractor, source
+        self.args, self.augment = training_args, augment
+        self.output_dir = Path(training_args.output_dir)
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """The features of every utterance, computed when first needed."""
+        return FeatureStore(self.dataset, self.extractor, progress=not self.args.disable_tqdm)
+
+    def fold_dir(self, index: int) -> Path:
+        """Folder of a fold."""
+        return self.output_dir / f"fold_{index:02d}"
+
+    def is_complete(self, index: int) -> bool:
+        """Whether a fold needs nothing more: its metrics.json is written last."""
+        return (self.fold_dir(index) / "metrics.json").is_file()
+
+    def run(self, fold: Fold, do_train: bool = True, do_eval: bool = True, do_predict: bool = True) -> None:
+        """Train, validate and test one fold, going on where an interrupted run stopped."""
+        directory = self.fold_dir(fold.index)
+        model, training = self._trained(
+            directory, fold.train, fold.validation, self.args.num_train_epochs, do_train, name=f"fold {fold.index}"
+        )
+        # Grouped by length, the Trainer would shuffle the clips that it predicts too.
+        trainer = self._trainer(model, directory, name=f"fold {fold.index}", train_sampling_strategy="sequential")
+        metrics = {
+            "fold": fold.index,
+            **{f"{part}_speakers": speakers_of(self.dataset, getattr(fold, part)) for part in PARTS},
+            **{f"num_{part}": len(getattr(fold, part)) for part in PARTS},
+            "num_epochs": self.args.num_train_epochs,
+            **training,
+        }
+        if do_eval and fold.validation:
+            metrics["validation"] = self._evaluate(trainer, fold.validation)[0]
+        if do_predict:
+            metrics["test"], predictions = self._evaluate(trainer, fold.test)
+            if trainer.is_world_process_zero():
+                predictions.insert(2, "fold", fold.index)
+                write_atomically(directory / "predictions.csv", predictions.to_csv(index=False))
+                write_json(directory / "metrics.json", metrics)
+                shutil.rmtree(directory / TRAINER_FOLDER, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+
+    def train_final(self, num_epochs: int) -> Path:
+        """The model to publish: all speakers, a fixed number of epochs. Nothing is left to test it on."""
+        directory = self.output_dir / "final"
+        self._trained(directory, range(len(self.dataset)), [], num_epochs, do_train=True, name="final")
+        if self.args.should_save:
+            shutil.rmtree(directory / TRAINER_FOLDER, ignore_errors=True)
+        return directory
+
+    def metrics(self, num_folds: int) -> list[dict]:
+        """metrics.json of the folds that are complete, in order."""
+        complete = [index for index in range(num_folds) if self.is_complete(index)]
+        return [json.loads((self.fold_dir(index) / "metrics.json").read_text()) for index in complete]
+
+    def predictions(self, num_folds: int) -> pd.DataFrame:
+        """Predictions of the folds that are complete, in the order of the folds."""
+        complete = [index for index in range(num_folds) if self.is_complete(index)]
+        return pd.concat([read_predictions(self.fold_dir(index) / "predictions.csv") for index in complete])
+
+    def _trained(
+        self, directory: Path, train: Sequence[int], validation: Sequence[int], num_epochs, do_train: bool, name: str
+    ) -> tuple[CAMuLeNetForAudioClassification, dict]:
+        """The model of a folder, trained where it is not yet, and how its training went."""
+        record = directory / "training.json"  # written after the model is saved
+        if record.is_file():
+            return CAMuLeNetForAudioClassification.from_pretrained(directory), json.loads(record.read_text())
+        set_seed(self.args.seed)
+        model = self.source.build(self.dataset, speakers_of(self.dataset, [*train, *validation]))
+        if not do_train:
+            return model, {}
+
+        validated = bool(validation)
+        trainer = self._trainer(
+            model,
+            directory,
+            name,
+            train_dataset=self.store.subset(train, self.augment),
+            eval_dataset=self.store.subset(self._by_length(validation)) if validated else None,
+            num_train_epochs=num_epochs,
+            eval_strategy="epoch" if validated else "no",
+            save_strategy="epoch",
+            logging_strategy="epoch",
+            save_total_limit=1,
+            load_best_model_at_end=validated,
+            metric_for_best_model="ua" if validated else None,
+            greater_is_better=True if validated else None,
+        )
+        last_checkpoint = (
+            get_last_checkpoint(trainer.args.output_dir) if Path(trainer.args.output_dir).is_dir() else None
+        )
+        started = time.perf_counter()
+        trainer.train(resume_from_checkpoint=last_checkpoint)
+        training = {
+            "best_epoch": None,
+            # Not known of a fold that was interrupted: part of it ran in another process.
+            "train_s": time.perf_counter() - started if last_checkpoint is None else None,
+            "peak_memory_bytes": _peak_memory_bytes(),
+            "history": _history(trainer.state.log_history),
+        }
+        if validated:
+            training["best_epoch"] = max(training["history"], key=lambda epoch: epoch["validation_ua"])["epoch"]
+        trainer.save_model(str(directory))
+        if trainer.is_world_process_zero():
+            self.extractor.save_pretrained(directory)
+            write_json(record, training)
+        trainer.accelerator.wait_for_everyone()
+        return model, training
+
+    def _trainer(self, model, directory: Path, name: str, train_dataset=None, eval_dataset=None, **changes) -> Trainer:
+        args = dataclasses.replace(
+            self.args,
+            output_dir=str(directory / TRAINER_FOLDER),
+            push_to_hub=False,
+            remove_unused_columns=False,
+            **changes,
+        )
+        trainer = Trainer(
+            model=model,
+            args=args,
+            data_collator=collate,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=self.extractor,
+            compute_metrics=compute_metrics,
+        )
+        if not args.disable_tqdm:
+            trainer.remove_callback(ProgressCallback)
+            trainer.add_callback(FoldProgress(name))
+        return trainer
+
+    def _by_length(self, rows: Sequence[int]) -> list[int]:
+        """Rows with the longest clips first: batches of like lengths, and too large a batch fails at once."""
+        return sorted(rows, key=self.store.num_frames, reverse=True)
+
+    def _evaluate(self, trainer: Trainer, rows: Sequence[int]) -> tuple[dict[str, float], pd.DataFrame]:
+        """Scores and predictions (predictions.csv without `fold`) over some rows, in the order of the dataset."""
+        rows = self._by_length(rows)
+        output = trainer.predict(self.store.subset(rows), metric_key_prefix="test")
+        scores = {
+            name: output.metrics[f"test_{name}"]
+            for name in ("wa", "ua", "wf1", "macro_f1", "gender_wa", "loss")
+            if f"test_{name}" in output.metrics
+        }
+        config = trainer.model.config
+        logits, gender_logits = _heads(output.predictions)
+        heads = {"emotion": (logits, config.id2label)}
+        if gender_logits is not None:
+            heads["gender"] = (gender_logits, config.id2gender)
+        part = self.dataset.select(rows)
+        truth = {name: part.features[name].names for name in ("emotion", "gender")}
+        columns = {"utterance_id": list(part["utterance_id"]), "speaker_id": list(part["speaker_id"])}
+        for name, names in truth.items():
+            columns[name] = [None if label is None else names[label] for label in part[name]]
+        for name in truth:
+            best = heads[name][0].argmax(axis=-1) if name in heads else [None] * len(rows)
+            columns[f"predicted_{name}"] = [None if index is None else heads[name][1][int(index)] for index in best]
+        for head_logits, names in heads.values():
+            probabilities = softmax(head_logits.astype(np.float64), axis=-1)
+            columns |= {f"p_{names[index]}": probabilities[:, index].round(6) for index in sorted(names)}
+        return scores, pd.DataFrame(columns, index=rows).sort_index()
+
+
+def median_best_epoch(fold_metrics: Sequence[dict], default: float) -> int:
+    """Median of the folds' best epochs, rounded up; `default` where no fold was validated."""
+    best = [metrics["best_epoch"] for metrics in fold_metrics if metrics.get("best_epoch")]
+    return int(np.ceil(statistics.median(best))) if best else int(np.ceil(default))
+
+
+def _history(log_history: Sequence[dict]) -> list[dict]:
+    """The Trainer's log as one dictionary an epoch."""
+    names = {
+        "loss": "train_loss",
+        "eval_loss": "validation_loss",
+        "eval_ua": "validation_ua",
+        "eval_wa": "validation_wa",
+        "eval_gender_wa": "validation_gender_wa",
+    }
+    epochs = {}
+    for log in log_history:
+        values = {new: log[old] for old, new in names.items() if old in log}
+        if values:
+            epoch = round(log["epoch"])
+            epochs.setdefault(epoch, {"epoch": epoch}).update(values)
+    return list(epochs.values())
+
+
+def _peak_memory_bytes() -> int:
+    """Peak memory of the accelerator, or of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
