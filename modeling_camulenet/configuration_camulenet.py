@@ -36,7 +36,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
     encoder of a checkpoint takes its place.
 
     Args:
-        encoder_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Whisper-base's):
+        encoder_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Whisper-tiny's):
             Configuration of the speech encoder, rebuilt by its `model_type`. Only the encoder half is built.
         encoder_context (`str`, *optional*, defaults to `"clip"`):
             What the encoder sees: `"clip"`, the clip's real frames, masked; or `"padded"`, the stock 30 s window of
@@ -186,17 +186,29 @@ class CAMuLeNetConfig(PreTrainedConfig):
             refuse("branches", "[] with fusion='none', which is the encoder alone")
         if self.fusion in ("co_attention", "gate") and not self.branches:
             refuse("branches", f"at least one: fusion={self.fusion!r} is queried by them")
-        if self.branch_size % self.num_attention_heads:
-            refuse("branch_size", f"a multiple of num_attention_heads ({self.num_attention_heads})")
-        for name in ("width_multiplier", "branch_size", "gru_hidden_size", "gru_num_layers", "classifier_hidden_size"):
+        positive = (
+            "width_multiplier",
+            "branch_size",
+            "gru_hidden_size",
+            "gru_num_layers",
+            "mfcc_frames",
+            "num_attention_heads",
+            "gate_positions",
+            "classifier_hidden_size",
+        )
+        for name in positive:
             if getattr(self, name) <= 0:
                 refuse(name, "a positive number")
+        if self.branch_size % self.num_attention_heads:
+            refuse("branch_size", f"a multiple of num_attention_heads ({self.num_attention_heads})")
         for name in ("dropout", "gru_dropout", "label_smoothing"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 refuse(name, "a number from 0 to below 1")
         for name in ("emotion_loss_weight", "gender_loss_weight"):
             if getattr(self, name) < 0:
                 refuse(name, "a number of at least 0")
+        if sorted(self.id2gender) != list(range(self.num_genders)):
+            refuse("id2gender", f"names for the indices {', '.join(map(str, range(self.num_genders)))}")
 
 
 CAMuLeNetConfig.register_for_auto_class()

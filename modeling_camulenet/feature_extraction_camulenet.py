@@ -2,11 +2,13 @@
 """CAMuLeNet feature extractor: waveforms to the encoder's input, a mel spectrogram and MFCCs, batched in torch."""
 
 from functools import lru_cache
+from inspect import signature
 
 import numpy as np
 import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
+from transformers.utils.generic import maybe_autocast
 
 
 # soxr is needed only for audio at another sampling rate; a checkpoint must load without it.
@@ -19,6 +21,15 @@ except ImportError:
 WHISPER_N_FFT = 400
 WHISPER_HOP_LENGTH = 160
 WHISPER_WINDOW_S = 30
+
+WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
+# What a setting may be, where it is a choice.
+CHOICES = {
+    "encoder_context": ("clip", "padded"),
+    "branches": ("spectrogram", "mfcc"),
+    "window": tuple(WINDOWS),
+    "pad_mode": ("reflect", "constant"),
+}
 
 SPECTROGRAM_DEFAULTS = {
     "window_ms": 25.0,
@@ -45,19 +56,19 @@ MFCC_DEFAULTS = {
 
 
 @lru_cache(maxsize=16)
-def _mel_filters(n_fft: int, num_mel_bins: int, sampling_rate: int, scale: str, norm: str | None) -> torch.Tensor:
+def _mel_filters(n_fft: int, num_mel_bins: int, sampling_rate: int, scale: str, norm: str | None) -> np.ndarray:
     """Mel filter bank of shape (n_fft // 2 + 1, num_mel_bins), float32."""
     filters = mel_filter_bank(n_fft // 2 + 1, num_mel_bins, 0.0, sampling_rate / 2, sampling_rate, norm, scale)
-    return torch.from_numpy(filters).float()
+    return filters.astype(np.float32)
 
 
 @lru_cache(maxsize=4)
-def _dct_matrix(num_mfcc: int, num_mel_bins: int) -> torch.Tensor:
+def _dct_matrix(num_mfcc: int, num_mel_bins: int) -> np.ndarray:
     """Orthonormal DCT-II of shape (num_mel_bins, num_mfcc), float32."""
     position = np.arange(num_mel_bins)[:, None] + 0.5
     matrix = np.cos(np.pi / num_mel_bins * position * np.arange(num_mfcc)[None, :]) * np.sqrt(2.0 / num_mel_bins)
     matrix[:, 0] /= np.sqrt(2.0)
-    return torch.from_numpy(matrix).float()
+    return matrix.astype(np.float32)
 
 
 def frame_mask(num_frames: torch.Tensor, max_frames: int) -> torch.Tensor:
@@ -107,7 +118,6 @@ def power_spectrogram(
     Returns:
         (batch, 1 + samples // hop_length, n_fft // 2 + 1); clip i has `1 + lengths[i] // hop_length` real frames.
     """
-    taper = {"hann": torch.hann_window, "hamming": torch.hamming_window}[window]
     extent = lengths if extent is None else extent
     signal = _extend(waveforms, lengths, n_fft // 2, extent, pad_mode == "reflect")
     spectrum = torch.stft(
@@ -115,7 +125,7 @@ def power_spectrogram(
         n_fft,
         hop_length,
         window_length,
-        taper(window_length, device=signal.device),
+        WINDOWS[window](window_length, device=signal.device),
         center=False,
         return_complex=True,
     )
@@ -159,8 +169,10 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
             `decibel` (`False`: power), `pad_mode` (`"reflect"` or `"constant"`).
         mfcc (`dict`, *optional*):
             What differs from `MFCC_DEFAULTS`: as above, and `num_mfcc`.
-        fixed_duration_s (`float`, *optional*):
-            Cuts or pads the branches' audio to this many seconds, as the released model does. `None`: real length.
+        max_duration_s (`float`, *optional*):
+            Cuts the branches' audio to this many seconds, as `pooling="flatten"` needs. `None`: read whole.
+        pad_to_max_duration (`bool`, *optional*, defaults to `False`):
+            Pads the branches' audio to `max_duration_s` with silence that counts as real, as the released model does.
         return_raw (`bool`, *optional*, defaults to `False`):
             Return `input_values` and `attention_mask` only; the model computes the features itself, by this code.
     """
@@ -176,16 +188,18 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         branches: list[str] | tuple[str, ...] = ("spectrogram", "mfcc"),
         spectrogram: dict | None = None,
         mfcc: dict | None = None,
-        fixed_duration_s: float | None = None,
+        max_duration_s: float | None = None,
+        pad_to_max_duration: bool = False,
         return_raw: bool = False,
         **kwargs,
     ):
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
-        self.encoder_context = encoder_context
-        self.branches = list(branches)
+        self.encoder_context = self._choice("encoder_context", encoder_context)
+        self.branches = [self._choice("branches", branch) for branch in branches]
         self.spectrogram = self._settings("spectrogram", SPECTROGRAM_DEFAULTS, spectrogram)
         self.mfcc = self._settings("mfcc", MFCC_DEFAULTS, mfcc)
-        self.fixed_duration_s = fixed_duration_s
+        self.max_duration_s = max_duration_s
+        self.pad_to_max_duration = pad_to_max_duration
         self.return_raw = return_raw
         if return_raw:
             self.model_input_names = ["input_values", "attention_mask"]
@@ -195,11 +209,24 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         unknown = sorted(set(given or {}) - set(defaults))
         if unknown:
             raise ValueError(f"Unknown {name} settings {unknown}; known are {sorted(defaults)}.")
-        return {**defaults, **(given or {})}
+        settings = {**defaults, **(given or {})}
+        for choice in ("window", "pad_mode"):
+            CAMuLeNetFeatureExtractor._choice(choice, settings[choice])
+        return settings
+
+    @staticmethod
+    def _choice(name: str, value: str) -> str:
+        if value not in CHOICES[name]:
+            raise ValueError(f"`{name}`: {value!r} is not one of {', '.join(CHOICES[name])}.")
+        return value
 
     @classmethod
     def from_model_config(cls, config, **kwargs) -> "CAMuLeNetFeatureExtractor":
         """The feature extractor that a [`CAMuLeNetConfig`] asks for."""
+        known = signature(cls).parameters
+        unknown = sorted(set(config.feature_extractor) - set(known))
+        if unknown:
+            raise ValueError(f"Unknown feature_extractor settings {unknown}; known are {sorted(known)}.")
         arguments = {
             "feature_size": config.encoder_config.num_mel_bins,
             "encoder_context": config.encoder_context,
@@ -224,21 +251,26 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         One recording as mono float32 at the model's sampling rate.
 
         Args:
-            raw_speech: (samples,) or (channels, samples); integers are scaled to [-1, 1], channels are averaged.
+            raw_speech: (samples,), or two dimensions of which the shorter one is the channels, which are averaged;
+                integers of up to 32 bits are scaled to [-1, 1].
             sampling_rate: of `raw_speech` in Hz; by default the model's.
         Raises:
-            ValueError: empty, not finite, or of more than two dimensions.
+            ValueError: empty, not finite, of more than two dimensions, or 64-bit integers, whose scale is lost.
         """
-        waveform = np.asarray(raw_speech)
-        if np.issubdtype(waveform.dtype, np.integer):
-            waveform = waveform.astype(np.float32) / -float(np.iinfo(waveform.dtype).min or -(2**15))
-        waveform = waveform.astype(np.float32, copy=False)
-        if waveform.ndim == 2:
-            waveform = waveform.mean(axis=0)
-        if waveform.ndim != 1:
-            raise ValueError(f"Expected audio of shape (samples,) or (channels, samples), got {np.shape(raw_speech)}.")
+        waveform = np.asarray(raw_speech.detach().cpu() if isinstance(raw_speech, torch.Tensor) else raw_speech)
+        if waveform.ndim not in (1, 2):
+            raise ValueError(f"Expected audio of shape (samples,) or (channels, samples), got {waveform.shape}.")
         if waveform.size == 0:
             raise ValueError("The audio is empty: it has 0 samples.")
+        if np.issubdtype(waveform.dtype, np.integer):
+            if waveform.dtype.itemsize > 4:
+                raise ValueError(f"The audio is {waveform.dtype}, of unknown scale. Give floats, int16 or int32.")
+            # Signed samples lie around 0, unsigned ones around the middle of their range.
+            middle = 0.0 if waveform.dtype.kind == "i" else 1.0
+            waveform = waveform / 2.0 ** (8 * waveform.dtype.itemsize - 1) - middle
+        waveform = waveform.astype(np.float32, copy=False)
+        if waveform.ndim == 2:
+            waveform = waveform.mean(axis=np.argmin(waveform.shape))
         if not np.isfinite(waveform).all():
             raise ValueError("The audio holds NaN or infinite samples.")
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
@@ -254,7 +286,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         raw_speech,
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
-        padding: bool | str = True,
+        padding: bool | str | None = None,
         device: str = "cpu",
         **kwargs,
     ) -> BatchFeature:
@@ -268,31 +300,47 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
                 Sampling rate of `raw_speech` in Hz; by default the model's.
             return_tensors (`str`, *optional*):
                 `"pt"` or `"np"`. By default NumPy arrays.
-            padding (`bool` or `str`, *optional*, defaults to `True`):
-                Clips of a batch are padded to the longest; the features of one batch have no other form.
+            padding (`bool` or `str`, *optional*):
+                Clips of a batch are padded to the longest; features have no other form. Raw waveforms that become no
+                tensors yet stay as long as they are: `pad` puts them together later, with their mask.
             device (`str`, *optional*, defaults to `"cpu"`):
                 Where the features are computed.
+            kwargs:
+                With `return_raw` the other arguments of `pad`: `max_length`, `truncation`, ...
 
         Returns:
             `BatchFeature` with `input_features` (batch, frames, feature_size) and `attention_mask` (batch, frames),
             `spectrogram` (batch, frames, bins) and `spectrogram_mask`, `mfcc` (batch, frames, num_mfcc) and
             `mfcc_mask`; or with `return_raw` `input_values` and `attention_mask` (batch, samples).
         """
-        if padding in (False, "do_not_pad"):
+        if padding is None:
+            padding = not self.return_raw or return_tensors is not None
+        if not self.return_raw and padding in (False, "do_not_pad"):
             raise ValueError("CAMuLeNetFeatureExtractor always pads a batch to its longest clip.")
         recordings = raw_speech if self._is_batch(raw_speech) else [raw_speech]
         waveforms = [self.prepare_waveform(recording, sampling_rate) for recording in recordings]
+        if self.return_raw:
+            raw = BatchFeature({"input_values": waveforms})
+            return self.pad(raw, padding, return_tensors=return_tensors, **kwargs)
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
         batch = torch.full((len(waveforms), int(lengths.max())), self.padding_value)
         for row, waveform in zip(batch, waveforms):
             row[: len(waveform)] = torch.from_numpy(waveform)
-        if self.return_raw:
-            features = {"input_values": batch, "attention_mask": frame_mask(lengths, batch.shape[1])}
-        else:
-            features = self.extract(batch.to(device), lengths.to(device))
+        features = self.extract(batch.to(device), lengths.to(device))
         if return_tensors != "pt":
             features = {name: tensor.cpu().numpy() for name, tensor in features.items()}
         return BatchFeature(features)
+
+    def _pad(self, processed_features, *args, **kwargs):
+        # The base class pads (frames, feature_size); a raw waveform is (samples,).
+        name = self.model_input_names[0]
+        is_waveform = processed_features[name].ndim == 1
+        if is_waveform:
+            processed_features[name] = processed_features[name][:, None]
+        padded = super()._pad(processed_features, *args, **kwargs)
+        if is_waveform:
+            padded[name] = padded[name][:, 0]
+        return padded
 
     @staticmethod
     def _is_batch(raw_speech) -> bool:
@@ -308,19 +356,24 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         Returns:
             The tensors of [`~CAMuLeNetFeatureExtractor.__call__`].
         """
-        waveforms = waveforms.float() * frame_mask(lengths, waveforms.shape[1])
+        # Power spectra overflow half precision.
+        with maybe_autocast(waveforms.device.type, enabled=False):
+            return self._extract(waveforms.float(), lengths)
+
+    def _extract(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+        waveforms = waveforms * frame_mask(lengths, waveforms.shape[1])
         features = self._log_mel(waveforms, lengths)
-        if self.fixed_duration_s is not None:
-            samples = round(self.fixed_duration_s * self.sampling_rate)
+        if self.max_duration_s is not None:
+            samples = round(self.max_duration_s * self.sampling_rate)
             waveforms = torch.nn.functional.pad(waveforms, (0, max(samples - waveforms.shape[1], 0)))[:, :samples]
-            lengths = torch.full_like(lengths, samples)
+            lengths = torch.full_like(lengths, samples) if self.pad_to_max_duration else lengths.clamp(max=samples)
         if "spectrogram" in self.branches:
             mel, mask = self._mel(waveforms, lengths, "spectrogram")
             mel = amplitude_to_db(mel, mask) if self.spectrogram["decibel"] else mel
             features |= {"spectrogram": mel * mask[:, :, None], "spectrogram_mask": mask}
         if "mfcc" in self.branches:
             mel, mask = self._mel(waveforms, lengths, "mfcc")
-            dct = _dct_matrix(self.mfcc["num_mfcc"], self.mfcc["num_mel_bins"]).to(mel.device)
+            dct = torch.from_numpy(_dct_matrix(self.mfcc["num_mfcc"], self.mfcc["num_mel_bins"])).to(mel.device)
             features |= {"mfcc": (amplitude_to_db(mel, mask) @ dct) * mask[:, :, None], "mfcc_mask": mask}
         return features
 
@@ -336,7 +389,9 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         filters = _mel_filters(
             n_fft, settings["num_mel_bins"], self.sampling_rate, settings["mel_scale"], settings["mel_norm"]
         )
-        return power @ filters.to(power.device), frame_mask(1 + lengths // hop_length, power.shape[1])
+        # An odd window is one sample short of being centred on the clip's last.
+        mask = frame_mask(1 + (lengths - n_fft % 2) // hop_length, power.shape[1])
+        return power @ torch.from_numpy(filters).to(power.device), mask
 
     def _log_mel(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
         """`input_features` and `attention_mask` with the values of `WhisperFeatureExtractor` on each clip."""
@@ -352,14 +407,18 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
             waveforms, lengths, WHISPER_N_FFT, WHISPER_N_FFT, WHISPER_HOP_LENGTH, extent=extent
         )
         filters = _mel_filters(WHISPER_N_FFT, self.feature_size, self.sampling_rate, "slaney", "slaney")
-        log_mel = (power @ filters.to(power.device)).clamp(min=1e-10).log10()
-        heard = frame_mask(extent // WHISPER_HOP_LENGTH, log_mel.shape[1])
-        loudest = log_mel.masked_fill(heard[:, :, None] == 0, -10.0).amax(dim=(1, 2), keepdim=True)
+        log_mel = (power @ torch.from_numpy(filters).to(power.device)).clamp(min=1e-10).log10()
+        # Behind 30 s, or a longer clip's end, lies silence, not what was mirrored there.
+        last = extent // WHISPER_HOP_LENGTH
+        log_mel = log_mel.masked_fill(frame_mask(last, log_mel.shape[1])[:, :, None] == 0, -10.0)
+        loudest = log_mel.amax(dim=(1, 2), keepdim=True)
         log_mel = (torch.maximum(log_mel, loudest - 8.0) + 4.0) / 4.0
 
-        max_frames = -(-longest // WHISPER_HOP_LENGTH)
+        # A begun frame counts, but Whisper drops that of a clip longer than 30 s.
+        max_frames = min(-(-longest // WHISPER_HOP_LENGTH), max(longest, window) // WHISPER_HOP_LENGTH)
         log_mel = log_mel[:, :max_frames]
-        mask = frame_mask((lengths + WHISPER_HOP_LENGTH - 1) // WHISPER_HOP_LENGTH, max_frames)
+        begun = (lengths + WHISPER_HOP_LENGTH - 1) // WHISPER_HOP_LENGTH
+        mask = frame_mask(torch.minimum(begun, last), max_frames)
         if self.encoder_context == "clip":
             log_mel = log_mel * mask[:, :, None]
         return {"input_features": log_mel, "attention_mask": mask}

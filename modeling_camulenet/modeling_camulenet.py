@@ -306,7 +306,7 @@ class MfccBranch(nn.Module):
             if missing < 0:
                 raise ValueError(
                     f"This model flattens {self.fixed_frames} MFCC frames, got {hidden.shape[1]}. Its feature "
-                    "extractor cuts clips to that length (fixed_duration_s); the preset `camulenet` takes any length."
+                    "extractor cuts clips to that length (max_duration_s); the preset `camulenet` takes any length."
                 )
             pooled = nn.functional.pad(hidden * mask[:, :, None], (0, 0, 0, missing)).flatten(1)
         return nn.functional.relu(self.projection(self.dropout(pooled)))
@@ -426,11 +426,13 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
             config ([`CAMuLeNetConfig`]):
                 The rest of the model; its `encoder_config` is replaced by the checkpoint's.
             kwargs:
-                Passed to `from_pretrained` of the encoder: `revision`, `token`, `dtype`, ...
+                Passed to `from_pretrained` of the encoder: `revision`, `token`, ... The `dtype`, by default float32
+                whatever the checkpoint was stored in, becomes that of the whole model.
         Raises:
             ValueError: the checkpoint holds no encoder that CAMuLeNet can use, or lacks some of its weights.
         """
-        hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in kwargs}
+        hub_arguments = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+        hub = {name: kwargs[name] for name in hub_arguments if name in kwargs}
         encoder_config = AutoConfig.from_pretrained(encoder_name_or_path, **hub)
         if encoder_config.model_type != "whisper":
             raise ValueError(
@@ -442,12 +444,12 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
             # Without this the keys of a whole Whisper do not match the encoder's, which would stay random in silence.
             key_mapping={r"^(model\.)?encoder\.": ""},
             output_loading_info=True,
-            **kwargs,
+            **{"dtype": torch.float32, **kwargs},
         )
         if report["missing_keys"]:
             raise ValueError(f"{encoder_name_or_path} lacks encoder weights: {sorted(report['missing_keys'])[:5]} ...")
         config.encoder_config = encoder.config
-        model = cls(config)
+        model = cls(config).to(encoder.dtype)
         speech_encoder = model.base_model.speech_encoder
         speech_encoder.encoder = encoder.requires_grad_(not config.freeze_encoder)
         encoder.embed_positions.requires_grad_(False)

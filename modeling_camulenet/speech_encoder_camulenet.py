@@ -71,7 +71,9 @@ class SpeechEncoder(nn.Module):
                 f"`encoder_config.model_type` is {config.encoder_config.model_type!r}; this version of CAMuLeNet has "
                 "the encoders: whisper (any size)."
             )
-        self.encoder = ClipLengthWhisperEncoder._from_config(config.encoder_config)
+        # The precision is that of the model around it, not the one that the encoder's checkpoint was stored in.
+        dtype = torch.get_default_dtype()
+        self.encoder = ClipLengthWhisperEncoder._from_config(config.encoder_config, dtype=dtype)
         self.output_size = config.encoder_config.d_model
         self.masked = config.encoder_context == "clip"
         self.frozen = config.freeze_encoder

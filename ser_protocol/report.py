@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def build_results(predictions, fold_metrics, run):
         run (`dict`): what ran, kept as it is. Required: `corpus`, `protocol`, `num_folds`. Read where given:
             `evaluated` (`bool`), `num_eligible_utterances` (how many `predictions` must hold), `disclaimer` (`str`),
             `warnings`, `languages`, `licenses` (`list[str]`), `command` (`str`), `versions` (`dict`), `base_model`
-            (Hub id of the pre-trained encoder), `hub_model_id`.
+            (pre-trained encoder; in the metadata if it is a Hub id), `hub_model_id`.
 
     Returns:
         `dict`: `format_version`; `run`; `incomplete`, `None` or a sentence that says why there are no pooled figures;
@@ -413,7 +414,7 @@ def model_card(results, checkpoint=None, model_id=None):
         pipeline_tag="audio-classification",
         tags=["audio", "speech-emotion-recognition", "camulenet", str(run["corpus"])],
         language=run.get("languages") or None,
-        base_model=run.get("base_model"),
+        base_model=_hub_id(run.get("base_model")),
         metrics=list(SCORES) if results["pooled"] else None,
         eval_results=_eval_results(results) or None,
         **_license(run.get("licenses") or []),
@@ -470,6 +471,11 @@ def _license(licenses):
     if len(ids) == 1 and ids <= HUB_LICENSES:
         return {"license": ids.pop()}
     return {"license": "other", "license_name": "see-card"} if licenses else {}
+
+
+def _hub_id(name):
+    """`name` if it can be a Hub id, else `None`: the Hub refuses a card whose base model is a local folder."""
+    return name if name and re.fullmatch(r"[\w.-]*\w(/[\w.-]*\w)?", name) and not Path(name).exists() else None
 
 
 def _fold_of(results, checkpoint):

@@ -245,6 +245,14 @@ def test_card_license_of_several_corpora(predictions, fold_metrics, run):
         assert ", ".join(licenses) in card
 
 
+def test_card_names_no_local_folder_as_base_model(predictions, fold_metrics, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local" / "whisper").mkdir(parents=True)
+    for base_model in (str(tmp_path), "../whisper/", "local/whisper", None):
+        results = build_results(predictions, fold_metrics, run | {"base_model": base_model})
+        assert ModelCard(model_card(results)).data.base_model is None
+
+
 def test_partial_runs_print_no_pooled_figures(predictions, fold_metrics, run):
     first = predictions[predictions["fold"] == 0]
     partial = build_results(first, fold_metrics[:1], run)

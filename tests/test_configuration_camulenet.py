@@ -1,0 +1,176 @@
+"""Configuration: round trips, refusals, and that no field is stored without being read."""
+
+import ast
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, PreTrainedConfig, WhisperConfig
+
+from modeling_camulenet import CAMuLeNetConfig
+
+ROOT = Path(__file__).parent.parent
+OWN_FIELDS = sorted({f.name for f in fields(CAMuLeNetConfig)} - {f.name for f in fields(PreTrainedConfig)})
+
+# One value for each field that is not its default.
+OTHER_VALUES = {
+    "encoder_config": {"model_type": "whisper", "d_model": 48, "encoder_layers": 3, "num_mel_bins": 128},
+    "encoder_context": "padded",
+    "freeze_encoder": False,
+    "branches": ["mfcc"],
+    "fusion": "gate",
+    "branch_size": 24,
+    "width_multiplier": 0.25,
+    "spectrogram_layer_norm": True,
+    "gru_hidden_size": 12,
+    "gru_num_layers": 3,
+    "gru_dropout": 0.2,
+    "pooling": "flatten",
+    "mfcc_frames": 40,
+    "feature_norm": "utterance",
+    "use_masks": False,
+    "alexnet_classifier": True,
+    "num_attention_heads": 6,
+    "gate_positions": 750,
+    "classifier_hidden_size": 9,
+    "dropout": 0.4,
+    "emotion_loss_weight": 0.4,
+    "gender_loss_weight": 0.1,
+    "label_smoothing": 0.05,
+    "id2gender": {0: "man", 1: "other", 2: "woman"},
+    "feature_extractor": {"mfcc": {"num_mfcc": 13}, "max_duration_s": 4.0},
+    "training_speakers": ["emodb/03", "emodb/08"],
+    "initializer_range": 0.1,
+}
+
+
+def assert_fields(config: CAMuLeNetConfig, values: dict):
+    for name, value in values.items():
+        if name == "encoder_config":
+            assert isinstance(config.encoder_config, WhisperConfig)
+            assert {key: getattr(config.encoder_config, key) for key in value} == value
+        else:
+            assert getattr(config, name) == value, name
+
+
+def test_other_values_cover_every_field():
+    assert sorted(OTHER_VALUES) == OWN_FIELDS
+    defaults = CAMuLeNetConfig()
+    assert [name for name in OWN_FIELDS if getattr(defaults, name) == OTHER_VALUES[name]] == []
+
+
+def test_round_trips(tmp_path):
+    labels = ("anger", "neutral", "sadness")
+    config = CAMuLeNetConfig(**OTHER_VALUES, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+    assert_fields(config, OTHER_VALUES)
+
+    config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["id2gender"] == {"0": "man", "1": "other", "2": "woman"}  # JSON knows no integer keys
+    assert saved["encoder_config"]["model_type"] == "whisper"
+    loaded = [
+        CAMuLeNetConfig.from_dict(config.to_dict()),
+        CAMuLeNetConfig.from_dict(json.loads(config.to_json_string(use_diff=False))),
+        CAMuLeNetConfig.from_pretrained(tmp_path),
+        AutoConfig.from_pretrained(tmp_path),
+    ]
+    for copy in loaded:
+        assert_fields(copy, OTHER_VALUES)
+        assert copy.id2label == {0: "anger", 1: "neutral", 2: "sadness"}
+        assert copy.label2id == {"anger": 0, "neutral": 1, "sadness": 2}
+        assert copy.num_genders == 3
+
+
+def test_a_checkpoint_loads_through_every_auto_class(tmp_path):
+    CAMuLeNetConfig().save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["auto_map"] == {
+        "AutoConfig": "configuration_camulenet.CAMuLeNetConfig",
+        "AutoFeatureExtractor": "feature_extraction_camulenet.CAMuLeNetFeatureExtractor",
+        "AutoModel": "modeling_camulenet.CAMuLeNetModel",
+        "AutoModelForAudioClassification": "modeling_camulenet.CAMuLeNetForAudioClassification",
+    }
+    assert saved["custom_pipelines"]["audio-classification"]["impl"] == "pipeline_camulenet.CAMuLeNetPipeline"
+
+
+def test_a_ready_encoder_config_is_kept():
+    encoder_config = WhisperConfig(d_model=32, encoder_layers=1)
+    assert CAMuLeNetConfig(encoder_config=encoder_config).encoder_config is encoder_config
+
+
+def test_configs_share_no_mutable_default():
+    first, second = CAMuLeNetConfig(), CAMuLeNetConfig()
+    for name in ("branches", "id2gender", "feature_extractor", "training_speakers", "encoder_config"):
+        assert getattr(first, name) is not getattr(second, name), name
+
+
+def test_genders():
+    assert CAMuLeNetConfig().id2gender == {0: "female", 1: "male"}
+    assert CAMuLeNetConfig().num_genders == 2
+    assert CAMuLeNetConfig(id2gender={}).num_genders == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected", "others"),
+    [
+        ("encoder_context", "half", "one of clip, padded", {}),
+        ("fusion", "sum", "one of co_attention, gate, concat, attention, none", {}),
+        ("pooling", "max", "one of statistics, flatten", {}),
+        ("feature_norm", "layer", "one of batch, utterance, time_l2, none", {}),
+        ("branches", ["spectrogram", "pitch"], "a selection of spectrogram, mfcc", {}),
+        ("branches", ["mfcc", "mfcc"], "a selection of spectrogram, mfcc", {}),
+        ("branches", [], "at least one", {}),
+        ("branches", [], "at least one", {"fusion": "gate"}),
+        ("branches", ["mfcc"], "[] with fusion='none'", {"fusion": "none"}),
+        ("branch_size", 100, "a multiple of num_attention_heads (8)", {}),
+        ("branch_size", 0, "a positive number", {}),
+        ("num_attention_heads", 0, "a positive number", {}),
+        ("width_multiplier", 0.0, "a positive number", {}),
+        ("gru_hidden_size", -1, "a positive number", {}),
+        ("gru_num_layers", 0, "a positive number", {}),
+        ("classifier_hidden_size", 0, "a positive number", {}),
+        ("mfcc_frames", 0, "a positive number", {}),
+        ("gate_positions", -5, "a positive number", {}),
+        ("dropout", 1.0, "a number from 0 to below 1", {}),
+        ("gru_dropout", -0.1, "a number from 0 to below 1", {}),
+        ("label_smoothing", 2.0, "a number from 0 to below 1", {}),
+        ("emotion_loss_weight", -1.0, "a number of at least 0", {}),
+        ("gender_loss_weight", -0.5, "a number of at least 0", {}),
+        ("id2gender", {1: "female", 2: "male"}, "names for the indices 0, 1", {}),
+    ],
+)
+def test_refusals_name_field_value_and_expectation(name, value, expected, others):
+    with pytest.raises(ValueError) as refusal:
+        CAMuLeNetConfig(**{name: value}, **others)
+    message = str(refusal.value)
+    assert f"`{name}` is {value!r}" in message
+    assert expected in message
+
+
+def test_an_unknown_encoder_type_is_refused():
+    with pytest.raises(ValueError, match="no-such-encoder"):
+        CAMuLeNetConfig(encoder_config={"model_type": "no-such-encoder"})
+
+
+def names_read(path: Path) -> set[str]:
+    """Attributes that a source file reads, `a.name` or `getattr(a, "name")`; keywords and comments do not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "getattr"]
+    return attributes | {n.args[1].value for n in calls if isinstance(n.args[1], ast.Constant)}
+
+
+def test_every_field_is_read_outside_the_configuration():
+    sources = [*(ROOT / "modeling_camulenet").glob("*.py"), *(ROOT / "ser_protocol").glob("*.py"), ROOT / "run_ser.py"]
+    read = set().union(*(names_read(path) for path in sources if path.name != "configuration_camulenet.py"))
+    assert sorted(set(OWN_FIELDS) - read) == []
+
+
+def test_the_docstring_documents_every_field_and_no_other():
+    documented = {
+        line.strip().split(" ")[0]
+        for line in CAMuLeNetConfig.__doc__.splitlines()
+        if "*optional*" in line and line.startswith("        ")
+    }
+    assert sorted(documented) == OWN_FIELDS
