@@ -363,3 +363,9 @@ class DemoBuilder(CorpusBuilder):
         info = super()._info()
         info.description = DISCLAIMER
         return info
+
+
+if __name__ == "__main__":
+    builder = DemoBuilder()
+    synthesize(builder.clips, builder.folder)
+    print(builder.folder)

@@ -1,4 +1,4 @@
-"""CAMuLeNet for transformers: configuration, feature extractor, models and pipeline, registered with the Auto classes."""
+"""CAMuLeNet for transformers: configuration, feature extractor and models, registered with the Auto classes."""
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
 
@@ -11,7 +11,6 @@ from .modeling_camulenet import (
     MfccBranch,
     SpectrogramBranch,
 )
-
 
 AutoConfig.register("camulenet", CAMuLeNetConfig, exist_ok=True)
 AutoFeatureExtractor.register(CAMuLeNetConfig, CAMuLeNetFeatureExtractor, exist_ok=True)

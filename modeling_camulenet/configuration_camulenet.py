@@ -1,13 +1,13 @@
 # Copyright 2026 The CAMuLeNet maintainers. Licensed under the Apache License, Version 2.0.
 """CAMuLeNet model configuration."""
 
+from copy import deepcopy
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-
-# What a checkpoint offers to the Auto classes and to `pipeline()`: files that `save_pretrained` puts beside the weights.
+# What a checkpoint offers to the Auto classes and `pipeline()`: files that `save_pretrained` puts beside the weights.
 AUTO_MAP = {
     "AutoConfig": "configuration_camulenet.CAMuLeNetConfig",
     "AutoFeatureExtractor": "feature_extraction_camulenet.CAMuLeNetFeatureExtractor",
@@ -53,8 +53,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
             Size of the embedding of each branch and of the attended encoder.
         width_multiplier (`float`, *optional*, defaults to 1.0):
             Scales the channels of the spectrogram branch's convolutions and the hidden size of the MFCC branch's GRU.
-        spectrogram_layer_norm (`bool`, *optional*, defaults to `False`):
-            Whether a layer norm over the channels follows each convolution, which training from scratch needs.
+        spectrogram_batch_norm (`bool`, *optional*, defaults to `False`):
+            Whether a batch norm over the real frames follows each convolution, which training from scratch needs.
         gru_hidden_size (`int`, *optional*, defaults to 256):
             Hidden size of each direction of the MFCC branch's GRU, before `width_multiplier`.
         gru_num_layers (`int`, *optional*, defaults to 2):
@@ -126,7 +126,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
     fusion: str = "co_attention"
     branch_size: int = 512
     width_multiplier: float = 1.0
-    spectrogram_layer_norm: bool = False
+    spectrogram_batch_norm: bool = False
     gru_hidden_size: int = 256
     gru_num_layers: int = 2
     gru_dropout: float = 0.3
@@ -149,7 +149,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         self.branches = list(self.branches)
-        self.feature_extractor = dict(self.feature_extractor or {})
+        self.feature_extractor = deepcopy(self.feature_extractor or {})
         self.training_speakers = list(self.training_speakers or [])
         genders = {0: "female", 1: "male"} if self.id2gender is None else self.id2gender
         self.id2gender = {int(index): name for index, name in genders.items()}

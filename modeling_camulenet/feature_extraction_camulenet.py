@@ -10,14 +10,13 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 from transformers.utils.generic import maybe_autocast
 
-
 # soxr is needed only for audio at another sampling rate; a checkpoint must load without it.
 try:
     import soxr
 except ImportError:
     soxr = None
 
-# OpenAI's Whisper front end: 25 ms Hann windows every 10 ms over a 30 s window (transformers, WhisperFeatureExtractor).
+# OpenAI's Whisper front end: 25 ms Hann windows every 10 ms over 30 s (transformers, WhisperFeatureExtractor).
 WHISPER_N_FFT = 400
 WHISPER_HOP_LENGTH = 160
 WHISPER_WINDOW_S = 30
@@ -275,7 +274,9 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError("The audio holds NaN or infinite samples.")
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             if soxr is None:
-                raise ImportError(f"Resampling {sampling_rate} Hz to {self.sampling_rate} Hz needs `pip install soxr`.")
+                raise ImportError(
+                    f"Resampling {sampling_rate} Hz to {self.sampling_rate} Hz needs `pip install soxr`."
+                )
             resampled = soxr.resample(waveform, sampling_rate, self.sampling_rate)
             # A few samples at a high rate are less than one at ours: they stay one sample.
             waveform = resampled if resampled.size else waveform[:1]
@@ -403,9 +404,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         # may be the loudest, hence the two more), and only a clip of 30 s or more is mirrored at its end.
         waveforms = torch.nn.functional.pad(waveforms, (0, longest - waveforms.shape[1] + WHISPER_N_FFT))
         extent = lengths.clamp(min=window)
-        power = power_spectrogram(
-            waveforms, lengths, WHISPER_N_FFT, WHISPER_N_FFT, WHISPER_HOP_LENGTH, extent=extent
-        )
+        power = power_spectrogram(waveforms, lengths, WHISPER_N_FFT, WHISPER_N_FFT, WHISPER_HOP_LENGTH, extent=extent)
         filters = _mel_filters(WHISPER_N_FFT, self.feature_size, self.sampling_rate, "slaney", "slaney")
         log_mel = (power @ torch.from_numpy(filters).to(power.device)).clamp(min=1e-10).log10()
         # Behind 30 s, or a longer clip's end, lies silence, not what was mirrored there.
@@ -415,7 +414,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         log_mel = (torch.maximum(log_mel, loudest - 8.0) + 4.0) / 4.0
 
         # A begun frame counts, but Whisper drops that of a clip longer than 30 s.
-        max_frames = min(-(-longest // WHISPER_HOP_LENGTH), max(longest, window) // WHISPER_HOP_LENGTH)
+        max_frames = (longest if longest > window else longest + WHISPER_HOP_LENGTH - 1) // WHISPER_HOP_LENGTH
         log_mel = log_mel[:, :max_frames]
         begun = (lengths + WHISPER_HOP_LENGTH - 1) // WHISPER_HOP_LENGTH
         mask = frame_mask(torch.minimum(begun, last), max_frames)

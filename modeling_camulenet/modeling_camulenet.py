@@ -14,7 +14,6 @@ from .configuration_camulenet import CAMuLeNetConfig
 from .feature_extraction_camulenet import CAMuLeNetFeatureExtractor, frame_mask
 from .speech_encoder_camulenet import ClipLengthWhisperEncoder, SpeechEncoder
 
-
 # torchvision's AlexNet: output channels, kernel, stride, padding, and whether a 3x3 max pool of stride 2 follows.
 ALEXNET_CONVOLUTIONS = (
     (64, 11, 4, 2, True),
@@ -90,8 +89,8 @@ def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     Returns:
         (batch, ...).
     """
-    weights = mask.to(frames.dtype).view(*mask.shape, *[1] * (frames.ndim - 2))
-    return (frames * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    weights = mask.float().view(*mask.shape, *[1] * (frames.ndim - 2))  # a sum of frames overflows half precision
+    return ((frames * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)).to(frames.dtype)
 
 
 def masked_mean_and_std(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -103,9 +102,83 @@ def masked_mean_and_std(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
     Returns:
         (batch, 2 * dim). The deviation of a single frame is the root of 1e-5, whose gradient is finite.
     """
-    mean = masked_mean(frames, mask)
+    mean = masked_mean(frames.float(), mask)
     variance = masked_mean((frames - mean[:, None]).square(), mask)
-    return torch.cat((mean, (variance + 1e-5).sqrt()), dim=1)
+    return torch.cat((mean, (variance + 1e-5).sqrt()), dim=1).to(frames.dtype)
+
+
+def adaptive_average(hidden: torch.Tensor, lengths: torch.Tensor, num_bins: int) -> torch.Tensor:
+    """
+    The averages of `adaptive_avg_pool2d` along time over each clip's own frames, however long the batch is.
+
+    Args:
+        hidden: (batch, channels, frames, cells). lengths: (batch,), in frames.
+    Returns:
+        (batch, channels, num_bins, cells).
+    """
+    bins = torch.arange(num_bins, device=hidden.device)
+    first = bins * lengths[:, None] // num_bins
+    end = -(-(bins + 1) * lengths[:, None] // num_bins)
+    frame = torch.arange(hidden.shape[2], device=hidden.device)
+    inside = (frame >= first[:, :, None]) & (frame < end[:, :, None])  # (batch, num_bins, frames)
+    return torch.einsum("bnt,bctf->bcnf", (inside / (end - first)[:, :, None]).to(hidden.dtype), hidden)
+
+
+class MaskedBatchNorm(nn.Module):
+    """
+    Batch normalisation over the real frames of the global batch; by running statistics in evaluation.
+
+    Args:
+        num_features: size of the last dimension.
+        affine: whether a learned scale and shift follow.
+        initial_variance: running variance before any training.
+    """
+
+    momentum = 0.1
+    epsilon = 1e-5
+
+    def __init__(self, num_features: int, affine: bool = True, initial_variance: float = 1.0):
+        super().__init__()
+        self.initial_variance = initial_variance
+        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.full((num_features,), initial_variance))
+        self.register_buffer("num_batches", torch.tensor(0))
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            hidden: (batch, frames, ..., num_features). mask: (batch, frames).
+        Returns:
+            Of the shape and dtype of `hidden`.
+        """
+        if self.training:
+            mean, variance = self._batch_statistics(hidden.float(), mask)
+        else:
+            mean, variance = self.running_mean.float(), self.running_var.float()
+        scale = (variance + self.epsilon).rsqrt()
+        if self.weight is None:
+            return ((hidden - mean) * scale).to(hidden.dtype)
+        return ((hidden - mean) * (scale * self.weight) + self.bias).to(hidden.dtype)
+
+    def _batch_statistics(self, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weights = mask.float().view(*mask.shape, *[1] * (hidden.ndim - 2)).expand(*hidden.shape[:-1], 1).flatten(0, -2)
+        real = hidden.flatten(0, -2) * weights
+        sums = torch.stack((real.sum(dim=0), real.square().sum(dim=0), weights.sum().expand(real.shape[1])))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # The statistics are those of the global batch, as if one process had seen it.
+            sums = torch.distributed.nn.functional.all_reduce(sums)
+        count = sums[2].clamp(min=1)
+        mean = sums[0] / count
+        variance = (sums[1] / count - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            # The plain mean of the first batches: a small corpus has few, and they are far from the initial values.
+            self.num_batches += 1
+            momentum = (1 / self.num_batches).clamp(min=self.momentum)
+            for running, value in ((self.running_mean, mean), (self.running_var, variance)):
+                running.lerp_(value.to(running.dtype), momentum.to(running.dtype))
+        return mean, variance
 
 
 class FeatureNorm(nn.Module):
@@ -118,7 +191,6 @@ class FeatureNorm(nn.Module):
             clip's real frames; `"time_l2"`: L2 norm along time, padding included (released code); `"none"`.
     """
 
-    momentum = 0.1
     # Before any training the statistics are of the order of decibels of speech.
     initial_variance = 400.0
 
@@ -126,8 +198,7 @@ class FeatureNorm(nn.Module):
         super().__init__()
         self.kind = kind
         if kind == "batch":
-            self.register_buffer("running_mean", torch.zeros(num_features))
-            self.register_buffer("running_var", torch.full((num_features,), self.initial_variance))
+            self.batch_norm = MaskedBatchNorm(num_features, affine=False, initial_variance=self.initial_variance)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
@@ -144,25 +215,8 @@ class FeatureNorm(nn.Module):
             variance = masked_mean((features - mean).square(), mask)[:, None]
             features = (features - mean) * (variance + 1e-5).rsqrt()
         if self.kind == "batch":
-            mean, variance = self._batch_statistics(features, mask) if self.training else self._running_statistics()
-            features = (features - mean) * (variance + 1e-5).rsqrt()
+            features = self.batch_norm(features, mask)
         return features * mask[:, :, None]
-
-    def _running_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.running_mean.float(), self.running_var.float()
-
-    @torch.no_grad()
-    def _batch_statistics(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        real = features * mask[:, :, None]
-        sums = torch.stack((real.sum(dim=(0, 1)), real.square().sum(dim=(0, 1)), mask.sum().expand(real.shape[-1])))
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # The statistics are those of the global batch, as if one process had seen it.
-            torch.distributed.all_reduce(sums)
-        mean = sums[0] / sums[2].clamp(min=1)
-        variance = (sums[1] / sums[2].clamp(min=1) - mean.square()).clamp(min=0)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
-        return mean, variance
 
 
 class SpectrogramBranch(nn.Module):
@@ -179,14 +233,14 @@ class SpectrogramBranch(nn.Module):
         self.use_masks = config.use_masks
         self.flatten = config.pooling == "flatten"
         channels = [max(round(width * config.width_multiplier), 1) for width, *_ in ALEXNET_CONVOLUTIONS]
-        self.feature_norm = FeatureNorm(num_mel_bins, "none" if config.feature_norm == "time_l2" else config.feature_norm)
+        self.feature_norm = FeatureNorm(
+            num_mel_bins, "none" if config.feature_norm == "time_l2" else config.feature_norm
+        )
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs, outputs, kernel, stride, padding)
             for inputs, outputs, (_, kernel, stride, padding, _) in zip([1, *channels], channels, ALEXNET_CONVOLUTIONS)
         )
-        self.layer_norms = nn.ModuleList(
-            nn.LayerNorm(width) if config.spectrogram_layer_norm else nn.Identity() for width in channels
-        )
+        self.batch_norms = nn.ModuleList(map(MaskedBatchNorm, channels)) if config.spectrogram_batch_norm else None
         self.min_frames = self._min_length()
         cells = self.num_output_frames(max(num_mel_bins, self.min_frames))
         pooled_size = channels[-1] * (36 if self.flatten else 2 * cells)
@@ -232,12 +286,15 @@ class SpectrogramBranch(nn.Module):
 
         # hidden: (batch, channels, frames, bins). Zeros behind a clip are what a convolution sees behind the end of
         # its input, and a pool's real outputs see real inputs only: a clip's frames are the same in any batch.
-        for convolution, norm, (*_, kernel, stride, padding, pool) in zip(
-            self.convolutions, self.layer_norms, ALEXNET_CONVOLUTIONS
+        for layer, (convolution, (*_, kernel, stride, padding, pool)) in enumerate(
+            zip(self.convolutions, ALEXNET_CONVOLUTIONS)
         ):
             hidden = convolution(hidden)
             lengths = (lengths + 2 * padding - kernel) // stride + 1
-            hidden = nn.functional.relu(norm(hidden.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+            if self.batch_norms is not None:
+                real = frame_mask(lengths, hidden.shape[2])
+                hidden = self.batch_norms[layer](hidden.permute(0, 2, 3, 1), real).permute(0, 3, 1, 2)
+            hidden = nn.functional.relu(hidden)
             if pool:
                 hidden = nn.functional.max_pool2d(hidden, POOL_KERNEL, POOL_STRIDE)
                 lengths = (lengths - POOL_KERNEL) // POOL_STRIDE + 1
@@ -245,7 +302,7 @@ class SpectrogramBranch(nn.Module):
                 hidden = hidden * frame_mask(lengths, hidden.shape[2])[:, None, :, None].to(hidden.dtype)
 
         if self.flatten:
-            pooled = nn.functional.adaptive_avg_pool2d(hidden, 6).flatten(1)
+            pooled = nn.functional.adaptive_avg_pool2d(adaptive_average(hidden, lengths, 6), 6).flatten(1)
         else:
             frames = hidden.permute(0, 2, 1, 3).flatten(2)  # (batch, frames, channels * cells)
             pooled = masked_mean_and_std(frames, frame_mask(lengths, frames.shape[1]))
@@ -409,9 +466,13 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
                 init.uniform_(parameter, -bound, bound)
         elif isinstance(module, CoAttention) and hasattr(module, "learned_query"):
             init.normal_(module.learned_query, std=self.config.initializer_range)
-        elif isinstance(module, FeatureNorm) and module.kind == "batch":
+        elif isinstance(module, MaskedBatchNorm):
             init.zeros_(module.running_mean)
             init.constant_(module.running_var, module.initial_variance)
+            init.zeros_(module.num_batches)
+            if module.weight is not None:
+                init.ones_(module.weight)
+                init.zeros_(module.bias)
         else:
             super()._init_weights(module)
 
@@ -451,10 +512,18 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
         config.encoder_config = encoder.config
         model = cls(config).to(encoder.dtype)
         speech_encoder = model.base_model.speech_encoder
-        speech_encoder.encoder = encoder.requires_grad_(not config.freeze_encoder)
-        encoder.embed_positions.requires_grad_(False)
+        speech_encoder.encoder = encoder
+        speech_encoder.freeze()
         speech_encoder.train(speech_encoder.training)
         return model
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        # transformers makes every weight that it loads trainable.
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.base_model.speech_encoder.freeze()
+        return loaded
 
 
 class CAMuLeNetModel(CAMuLeNetPreTrainedModel):

@@ -9,7 +9,6 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-
 # Frames by which neighbouring windows of a recording longer than the encoder's positions overlap (20 ms each). Half
 # of the overlap at each inner edge is dropped: there a frame has the least context.
 WINDOW_OVERLAP = 300
@@ -77,8 +76,11 @@ class SpeechEncoder(nn.Module):
         self.output_size = config.encoder_config.d_model
         self.masked = config.encoder_context == "clip"
         self.frozen = config.freeze_encoder
-        if self.frozen:
-            self.requires_grad_(False)
+        self.freeze()
+
+    def freeze(self):
+        """Takes the gradients of what never trains: a frozen encoder, or only Whisper's positions."""
+        (self if self.frozen else self.encoder.embed_positions).requires_grad_(False)
 
     def train(self, mode: bool = True):
         # A frozen encoder gives the same frames in training as in evaluation: no dropout, no layer drop.

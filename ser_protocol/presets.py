@@ -46,7 +46,7 @@ CONFIGS = {
         "branch_size": 128,
         "width_multiplier": 0.5,
         "gru_hidden_size": 64,
-        "spectrogram_layer_norm": True,
+        "spectrogram_batch_norm": True,
         "dropout": 0.3,
         "feature_extractor": {"mfcc": {"hop_ms": 40.0}},
     },

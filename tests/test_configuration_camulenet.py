@@ -22,7 +22,7 @@ OTHER_VALUES = {
     "fusion": "gate",
     "branch_size": 24,
     "width_multiplier": 0.25,
-    "spectrogram_layer_norm": True,
+    "spectrogram_batch_norm": True,
     "gru_hidden_size": 12,
     "gru_num_layers": 3,
     "gru_dropout": 0.2,
@@ -62,7 +62,9 @@ def test_other_values_cover_every_field():
 
 def test_round_trips(tmp_path):
     labels = ("anger", "neutral", "sadness")
-    config = CAMuLeNetConfig(**OTHER_VALUES, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+    config = CAMuLeNetConfig(
+        **OTHER_VALUES, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
+    )
     assert_fields(config, OTHER_VALUES)
 
     config.save_pretrained(tmp_path)

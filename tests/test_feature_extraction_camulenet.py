@@ -164,7 +164,7 @@ def test_milliseconds_are_milliseconds():
         ({"spectrogram": RELEASED, "mfcc": {"pad_mode": "constant", "hop_ms": 40.0}}, 4),
         ({"max_duration_s": 1.5}, 31),
         ({"max_duration_s": 1.5, "pad_to_max_duration": True, "encoder_context": "padded"}, 31),
-        ({"spectrogram": {"window_ms": 20.0625}, "mfcc": {"window_ms": 25.0625}}, 4),
+        ({"spectrogram": {"window_ms": 25.0625}, "mfcc": {"window_ms": 25.0625}}, 4),
     ],
     ids=["clip", "padded", "released", "cut", "fixed", "odd-window"],
 )

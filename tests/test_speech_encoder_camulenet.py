@@ -179,9 +179,7 @@ def whisper_config(tiny_config):
     "whisper_class", [WhisperForConditionalGeneration, WhisperModel, WhisperForAudioClassification, WhisperEncoder]
 )
 @pytest.mark.parametrize("frozen", [True, False])
-def test_every_encoder_weight_comes_from_the_checkpoint(
-    tiny_config, whisper_config, tmp_path, whisper_class, frozen
-):
+def test_every_encoder_weight_comes_from_the_checkpoint(tiny_config, whisper_config, tmp_path, whisper_class, frozen):
     whisper = rough(whisper_class(whisper_config))
     whisper.save_pretrained(tmp_path)
     model = CAMuLeNetForAudioClassification.from_encoder_pretrained(str(tmp_path), tiny_config(freeze_encoder=frozen))
