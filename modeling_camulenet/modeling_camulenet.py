@@ -168,7 +168,9 @@ class MaskedBatchNorm(nn.Module):
         sums = torch.stack((real.sum(dim=0), real.square().sum(dim=0), weights.sum().expand(real.shape[1])))
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             # The statistics are those of the global batch, as if one process had seen it.
-            sums = torch.distributed.nn.functional.all_reduce(sums)
+            from torch.distributed.nn.functional import all_reduce  # with gradients; torch alone does not import it
+
+            sums = all_reduce(sums)
         count = sums[2].clamp(min=1)
         mean = sums[0] / count
         variance = (sums[1] / count - mean.square()).clamp(min=0)

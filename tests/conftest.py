@@ -49,3 +49,22 @@ def clips():
     """Noise clips of `CLIP_LENGTHS` samples, float32."""
     generator = torch.Generator().manual_seed(0)
     return [0.1 * torch.randn(length, generator=generator) for length in CLIP_LENGTHS]
+
+
+@pytest.fixture(scope="session")
+def ravdess(tmp_path_factory):
+    """Arguments that name a RAVDESS-like corpus: 48 tones of 6 speakers in 4 emotions."""
+    from tiny_runs import write_ravdess
+
+    folder = write_ravdess(tmp_path_factory.mktemp("ravdess"))
+    return "--corpus", "ravdess", "--data_dir", folder, "--cache_dir", tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def finished_run(ravdess, tmp_path_factory):
+    """Output folder of a complete run over 3 folds of `ravdess`. Tests look at it and leave it as it is."""
+    from tiny_runs import call
+
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    call(*ravdess, "--num_folds", 3, "--output_dir", folder)
+    return folder

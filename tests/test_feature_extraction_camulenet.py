@@ -193,10 +193,21 @@ def test_a_batch_equals_its_clips(arguments, longest_s):
 def test_behind_a_clip_of_a_padded_batch_lies_silence():
     """Nothing that Whisper mirrors at 30 s returns behind a clip that is batched with a recording of 62 s."""
     extractor = CAMuLeNetFeatureExtractor(encoder_context="padded", branches=[])
-    log_mel = extractor([noise(2 * RATE), noise(33 * RATE), noise(62 * RATE)], return_tensors="pt")["input_features"]
+    features = extractor([noise(2 * RATE), noise(33 * RATE + 77), noise(62 * RATE)], return_tensors="pt")
+    assert features["attention_mask"].sum(dim=1).tolist() == [200, 3300, 6200]
+    log_mel = features["input_features"]
     for row, end in ((0, 2 * 100 + 2), (1, 33 * 100)):
         silence = max(float(log_mel[row].max()) - 2.0, -1.5)
         assert_close(log_mel[row, end:], torch.full_like(log_mel[row, end:], silence))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"max_duration_s": 1.0, "pad_to_max_duration": True}])
+def test_what_lies_behind_a_clip_is_not_heard(arguments):
+    extractor = CAMuLeNetFeatureExtractor(**arguments)
+    waves, lengths = noise(2 * 8000).view(2, 8000), torch.tensor([8000, 5000])
+    expected = extractor.extract(waves * (torch.arange(8000) < lengths[:, None]), lengths)
+    for name, value in extractor.extract(waves, lengths).items():
+        assert torch.equal(value, expected[name]), name
 
 
 # Audio in

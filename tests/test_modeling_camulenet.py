@@ -70,8 +70,8 @@ def build(tiny_config):
         model = CAMuLeNetForAudioClassification(config).eval()
         with torch.no_grad():
             for key, value in model.state_dict().items():
-                if "running_mean" in key:
-                    value.normal_(-20.0, 5.0)
+                if "running_mean" in key:  # decibels before the convolutions, small values behind them
+                    value.normal_(*((-20.0, 5.0) if "feature_norm" in key else (0.0, 0.1)))
                 elif "bias" in key:
                     value.normal_(0.0, 0.1)
         return model, CAMuLeNetFeatureExtractor.from_model_config(config)
@@ -129,6 +129,19 @@ def test_padding_changes_nothing(build, clips, name):
     assert_same_predictions(model(**longer, return_dict=True), expected)
 
 
+@pytest.mark.parametrize("name", ["co_attention", "from scratch"])
+@torch.no_grad()
+def test_padding_is_not_in_the_statistics_of_a_training_batch(build, clips, name):
+    model, extractor = build(name, dropout=0.0, gru_dropout=0.0)
+    features = extractor(clips, return_tensors="pt")
+    expected = model.train()(**features, return_dict=True)
+    longer = {
+        key: nn.functional.pad(value, (0, 57) if key.endswith("_mask") else (0, 0, 0, 57))
+        for key, value in features.items()
+    }
+    assert_same_predictions(model(**longer, return_dict=True), expected)
+
+
 @every_config
 @torch.no_grad()
 def test_the_raw_waveform_equals_its_features(build, clips, name):
@@ -163,8 +176,11 @@ def test_save_and_load(build, clips, name, tmp_path):
     assert all(torch.equal(again[key], value) for key, value in features.items())
 
 
-@every_config
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, torch.bfloat16) for name in CONFIGS]
+    + [(name, torch.float16) for name in ("co_attention", "gate", "from scratch", "flatten")],
+)
 @torch.no_grad()
 def test_half_precision(build, clips, name, dtype, tmp_path):
     model, extractor = build(name)
@@ -260,7 +276,7 @@ def test_weights_that_are_there_survive_those_that_are_missing(build, tmp_path):
     assert loaded["camulenet.mfcc_branch.feature_norm.batch_norm.running_var"].unique().tolist() == [400.0]
 
 
-@every_config
+@pytest.mark.parametrize("name", ["co_attention", "from scratch", "flatten", "as released"])
 def test_the_same_seed_gives_the_same_training_step(build, clips, name):
     def step():
         model, extractor = build(name, encoder_config={"dropout": 0.1}, seed=3)
@@ -485,6 +501,22 @@ def test_masked_statistics_of_many_large_frames_do_not_overflow(dtype):
     assert_close(statistics.float(), torch.tensor([[20.0, 40.0]]), 1e-3)
 
 
+@torch.no_grad()
+def test_the_order_of_the_parts_is_the_papers(build, clips):
+    """[spectrogram; MFCC] queries, [MFCC; spectrogram; attended encoder] is the final embedding."""
+    model, extractor = build()
+    features = extractor(clips, return_tensors="pt")
+    mfcc = model.camulenet.mfcc_branch(features["mfcc"], features["mfcc_mask"])
+    spectrogram = model.camulenet.spectrogram_branch(features["spectrogram"], features["spectrogram_mask"])
+    frames, mask = model.camulenet.speech_encoder(features["input_features"], features["attention_mask"])
+    query = torch.cat((spectrogram, mfcc), dim=1)
+    attended, weights = model.camulenet.co_attention(query, frames.last_hidden_state, mask)
+    attended = model.camulenet.encoder_projection(attended).relu()
+    output = model(**features)
+    assert_close(output.co_attention_weights, weights)
+    assert_close(output.embeddings, torch.cat((mfcc, spectrogram, attended), dim=1))
+
+
 def test_co_attention_by_hand():
     attention = CoAttention(query_size=2, frame_size=2, hidden_size=2, num_heads=1)
     for layer in (attention.query, attention.key, attention.value):
@@ -638,6 +670,29 @@ def test_batch_norm_over_the_real_frames_by_hand():
     assert_close(norm.batch_norm.running_mean, 0.9 * before + 10.0)
     norm.eval()(FRAMES, FRAMES_MASK)
     assert_close(norm.batch_norm.running_mean, 0.9 * before + 10.0)
+
+
+def test_batch_norm_behind_a_convolution_is_torchs_on_the_real_frames():
+    """Values and gradients of `nn.BatchNorm1d` over the real cells of (batch, frames, bins, channels)."""
+    torch.manual_seed(0)
+    ours, torchs = MaskedBatchNorm(3).train(), nn.BatchNorm1d(3).train()
+    for norm in (ours, torchs):
+        nn.init.constant_(norm.weight, 1.5)
+        nn.init.constant_(norm.bias, 0.5)
+    hidden, mask = torch.randn(2, 4, 5, 3), torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+    inputs = [hidden.clone().requires_grad_() for _ in range(2)]
+    value = ours(inputs[0], mask)[mask == 1].flatten(0, 1)
+    expected = torchs(inputs[1][mask == 1].flatten(0, 1))
+    assert_close(value, expected)
+    direction = torch.randn(25, 3)
+    for output in (value, expected):
+        (output * direction).sum().backward()
+    assert_close(inputs[0].grad, inputs[1].grad)
+    assert_close(ours.weight.grad, torchs.weight.grad)
+    real = hidden[mask == 1].flatten(0, 1)
+    assert_close(ours.running_mean, real.mean(0))
+    assert_close(ours.running_var, real.var(0, unbiased=False))
+    assert_close(ours.eval()(hidden, mask)[mask == 1].flatten(0, 1), expected)
 
 
 def test_an_untrained_batch_norm_is_of_the_order_of_decibels():

@@ -69,6 +69,20 @@ def test_a_full_window_equals_the_stock_encoder(encoder, implementation, masked)
     assert frames_mask.sum() == 1500
 
 
+def test_a_padded_window_is_heard_whole_as_in_the_stock_encoder(encoder):
+    """`encoder_context="padded"`: silence behind the clip is attended to; only the mask says which frames are used."""
+    ours = encoder(1500, encoder_context="padded")
+    stock = WhisperEncoder._from_config(ours.encoder.config).eval()
+    stock.load_state_dict(ours.encoder.state_dict())
+    features, mask = mel(3000)
+    mask[:, 300:] = 0
+    with torch.no_grad():
+        expected = stock(features.transpose(1, 2)).last_hidden_state
+    frames, frames_mask = read(ours, features, mask)
+    assert_close(frames, expected)
+    assert frames_mask.sum() == 150
+
+
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_a_batch_equals_its_clips(encoder, implementation):
     ours = encoder()
