@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
@@ -29,7 +30,15 @@ from dataset_scripts.demo import DISCLAIMER
 from dataset_scripts.folds import get_folds
 from ser_protocol import presets, report
 from ser_protocol.augmentation import SpecAugment
-from ser_protocol.runner import FoldRunner, ModelSource, RunError, dataset_hash, median_best_epoch, speakers_of
+from ser_protocol.runner import (
+    FoldRunner,
+    ModelSource,
+    RunError,
+    dataset_hash,
+    is_trained,
+    median_best_epoch,
+    speakers_of,
+)
 from ser_protocol.statistics import check_predictions
 
 
@@ -54,8 +63,12 @@ class ModelArguments:
     encoder_context: str | None = dataclasses.field(
         default=None, metadata={"help": "clip (real length, masked) or padded (30 s window). Default: the preset's."}
     )
-    spec_augment: bool | None = dataclasses.field(
-        default=None, metadata={"help": "Mask stretches of the training features. Default: the preset's."}
+    spec_augment: bool = dataclasses.field(
+        default=False, metadata={"help": "SpecAugment: mask stretches of the training features."}
+    )
+    speed_factors: list[float] | None = dataclasses.field(
+        default=None,
+        metadata={"help": "Speeds of further copies of the training clips, like 0.9 1.1. Default: the preset's."},
     )
     multitask: bool = dataclasses.field(
         default=True, metadata={"help": "Learn the gender beside the emotion. False: the emotion alone."}
@@ -80,17 +93,24 @@ class DataArguments:
         default=None, metadata={"help": "Run these folds only, counted from 0. Default: all."}
     )
     split_seed: int = dataclasses.field(default=0, metadata={"help": "Order of the speakers; 0 is the natural one."})
+    note: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": "A sentence about the data that every output shows, where it is not as released."},
+    )
     allow_leak: bool = dataclasses.field(
         default=False, metadata={"help": "Test on speakers that --model_name_or_path has met; every output says so."}
     )
 
 
 # Flags that may differ between calls that share one --output_dir: none changes a figure.
-FREE_ARGUMENTS = {"output_dir", "data_dir", "folds", "token", "cache_dir", "do_train", "do_eval", "do_predict"}
+FREE_ARGUMENTS = {"output_dir", "data_dir", "note", "folds", "token", "cache_dir", "do_train", "do_eval", "do_predict"}
 FREE_TRAINING_PREFIXES = (
     "logging_", "log_", "report_to", "push_to_hub", "hub_", "disable_tqdm", "dataloader_", "local_rank", "ddp_",
-    "use_cpu", "run_name", "resume_from_checkpoint", "project", "trackio_", "save_", "eval_", "include_", "prediction_",
+    "use_cpu", "run_name", "resume_from_checkpoint", "project", "trackio_", "save_", "eval_", "per_device_eval_",
+    "include_", "prediction_",
 )  # fmt: skip
+HELD_ARGUMENTS = {"dataloader_drop_last", "eval_delay"}  # these do, whatever their prefix
+TOKEN = re.compile(r"(--(?:hub[_-])?token[ =])\S+")
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
@@ -98,37 +118,42 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     Arguments from the command line, or from a YAML file named first; flags after it win.
 
     Raises:
-        RunError: unknown preset or keys, or no --output_dir.
+        RunError: unknown preset or keys, no --output_dir, or what TrainingArguments refuses.
     """
     if argv and argv[0].endswith((".yaml", ".yml", ".json")):
         argv = _file_arguments(Path(argv[0])) + argv[1:]
     parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
     parser.prog = "run-ser"
-    known = {action.dest for action in parser._actions}
-    unknown = [flag for flag in argv if flag.startswith("--") and flag[2:].split("=")[0] not in known]
+    known = parser._option_string_actions
+    unknown = [flag for flag in argv if flag.startswith("--") and flag.split("=")[0] not in known]
     if unknown:
         raise RunError(f"Unknown arguments: {', '.join(unknown)}. `run-ser --help` lists the known ones.")
     given = parser.parse_args(argv)
     preset = given.preset or ("camulenet" if given.encoder_name_or_path else "camulenet-small")
     if preset not in presets.PRESETS:
         raise RunError(f"Unknown preset {preset!r}; known are {', '.join(presets.PRESETS)}.")
-    if not any(flag.split("=")[0] == "--output_dir" for flag in argv):
+    if given.output_dir is None:
         raise RunError("--output_dir says where the run goes: give a folder, for example runs/ravdess.")
     # The preset's training arguments are defaults: parsing again lets any flag win over them.
     parser.set_defaults(
         preset=preset,
-        spec_augment=preset in presets.SPEC_AUGMENTED,
-        train_sampling_strategy="group_by_length",
+        speed_factors=presets.SPEED_FACTORS.get(preset, []),
         dataloader_pin_memory=torch.cuda.is_available(),
         **presets.TRAINING[preset],
     )
-    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    try:
+        return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    except ValueError as error:
+        raise RunError(str(error)) from error
 
 
 def _file_arguments(path: Path) -> list[str]:
     if not path.is_file():
         raise RunError(f"There is no configuration file {path}.")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RunError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} must map argument names to values, one a line, like `corpus: ravdess`.")
     argv = []
@@ -149,10 +174,10 @@ def hold_arguments(model_args, data_args, training_args, num_folds: int, data_ha
     training = {
         name: value
         for name, value in training_args.to_sanitized_dict().items()
-        if not name.startswith(FREE_TRAINING_PREFIXES)
+        if name in HELD_ARGUMENTS or not name.startswith(FREE_TRAINING_PREFIXES)
     }
     arguments = dataclasses.asdict(model_args) | dataclasses.asdict(data_args) | training
-    arguments |= {"num_folds": num_folds, "dataset_sha256": data_hash}
+    arguments |= {"num_folds": num_folds, "num_processes": training_args.world_size, "dataset_sha256": data_hash}
     arguments = {name: value for name, value in sorted(arguments.items()) if name not in FREE_ARGUMENTS}
     arguments = json.loads(json.dumps(arguments, default=str))
     path = Path(training_args.output_dir) / "arguments.json"
@@ -168,7 +193,8 @@ def hold_arguments(model_args, data_args, training_args, num_folds: int, data_ha
                 "Give another --output_dir, or the same arguments to go on with that run."
             )
     elif training_args.should_save:
-        report.write_json(path, arguments)
+        # Unrounded, unlike report.write_json: the next call compares them.
+        report.write_atomically(path, json.dumps(arguments, indent=2) + "\n")
 
 
 def chosen_folds(folds: list, numbers: list[int] | None) -> list:
@@ -207,9 +233,9 @@ def describe_run(model_args, data_args, training_args, dataset, folds, model, wa
         "languages": sorted(set(dataset["language"])),
         "licenses": licenses,
         "hub_model_id": training_args.hub_model_id,
-        "disclaimer": DISCLAIMER if data_args.corpus == "demo" else None,
+        "disclaimer": DISCLAIMER if data_args.corpus == "demo" else data_args.note,
         "warnings": warnings,
-        "command": "python run_ser.py " + shlex.join(sys.argv[1:]),
+        "command": "python run_ser.py " + TOKEN.sub(r"\1...", shlex.join(sys.argv[1:])),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
     }
@@ -229,6 +255,8 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     overrides = {} if model_args.multitask else {"id2gender": {}}
     if model_args.encoder_context is not None:
         overrides["encoder_context"] = model_args.encoder_context
+    if training_args.label_smoothing_factor:
+        overrides["label_smoothing"] = training_args.label_smoothing_factor
     source = ModelSource(
         model_args.preset,
         model_args.encoder_name_or_path,
@@ -236,17 +264,24 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         overrides,
         {"revision": model_args.model_revision, "token": model_args.token, "cache_dir": model_args.cache_dir},
     )
-    warnings = leak_warnings(data_args, dataset, wanted, source)
-    # Built once before hours are spent: an encoder that cannot be used is an error now.
-    model = source.build(dataset, [])
+    try:
+        # The folds of earlier calls are in the results, too: with a leak allowed, all are looked at.
+        warnings = leak_warnings(data_args, dataset, folds if data_args.allow_leak else wanted, source)
+        # Built once before hours are spent: an encoder that cannot be used is an error now.
+        model = source.build(dataset, [])
+    except (ValueError, OSError) as error:
+        raise RunError(str(error)) from error
     extractor = model.camulenet.feature_extractor
     warnings += cut_warnings(dataset, extractor)
     hold_arguments(model_args, data_args, training_args, len(folds), dataset_hash(dataset))
     set_up_threads(trains_encoder=not model.config.freeze_encoder)
 
-    everything = not (training_args.do_train or training_args.do_eval or training_args.do_predict)
+    # With an --eval_strategy, TrainingArguments sets do_eval by itself.
+    do_eval = training_args.do_eval and training_args.eval_strategy == "no"
+    everything = not (training_args.do_train or do_eval or training_args.do_predict)
     stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
-    runner = FoldRunner(dataset, extractor, source, training_args, SpecAugment() if model_args.spec_augment else None)
+    augment = SpecAugment() if model_args.spec_augment else None
+    runner = FoldRunner(dataset, extractor, source, training_args, augment, model_args.speed_factors)
     for fold in wanted:
         if runner.is_complete(fold.index):
             print(f"fold {fold.index} is complete")
@@ -258,11 +293,12 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
             f"Folds {missing} of {len(folds)} are still to be done; the call that completes the last one pools them."
         )
         return
-    finish(runner, describe_run(model_args, data_args, training_args, dataset, folds, model, warnings))
+    run = describe_run(model_args, data_args, training_args, dataset, folds, model, warnings)
+    finish(runner, run, stages["do_train"])
 
 
-def finish(runner: FoldRunner, run: dict) -> None:
-    """Pool the folds, write what readers get, train the model to publish, and push it."""
+def finish(runner: FoldRunner, run: dict, do_train: bool) -> None:
+    """Pool the folds, write what readers get, train the model to publish (where training is asked for), push it."""
     args, output_dir = runner.args, runner.output_dir
     fold_metrics = runner.metrics(run["num_folds"])
     predictions = runner.predictions(run["num_folds"])
@@ -274,14 +310,21 @@ def finish(runner: FoldRunner, run: dict) -> None:
         report.write_atomically(output_dir / "results.md", report.results_markdown(results))
         report.write_plots(predictions, fold_metrics, output_dir / "plots")
         print(report.console_table(results))
-    final = runner.train_final(median_best_epoch(fold_metrics, default=args.num_train_epochs))
+    final = output_dir / "final"
+    if do_train:
+        runner.train_final(final, median_best_epoch(fold_metrics))
     if not args.should_save:
         return
     report.write_atomically(output_dir / "README.md", report.model_card(results))
-    for folder in (final, *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)):
+    folders = [final, *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)]
+    checkpoints = [folder for folder in folders if is_trained(folder)]
+    for folder in checkpoints:
         report.write_atomically(folder / "README.md", report.model_card(results, folder.name))
-    print(f"Results, plots, card and checkpoints are in {output_dir}; the model to use is {final}.")
+    to_use = f", checkpoints; the model to use is {final}" if final in checkpoints else ""
+    print(f"In {output_dir}: results, plots, card{to_use}.")
     if args.push_to_hub:
+        if final not in checkpoints:
+            raise RunError(f"There is no {final} to push: it comes with --do_train, or with no --do_... at all.")
         push(final, output_dir, args)
 
 

@@ -2,7 +2,6 @@
 
 import torch
 
-
 try:
     from torchaudio.transforms import FrequencyMasking, TimeMasking
 except (ImportError, OSError) as error:

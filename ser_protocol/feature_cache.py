@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 from dataset_scripts.schema import CorpusError, listed, read_audio
 from modeling_camulenet import CAMuLeNetFeatureExtractor
 
-
 IGNORED_LABEL = -100
 
 
@@ -21,41 +20,56 @@ class FeatureStore:
     Args:
         dataset: rows of `dataset_scripts.schema`.
         extractor: computes the features, clip by clip.
+        speed_factors: speeds at which further copies of every clip are kept for training. A clip played faster is
+            shorter, higher in pitch and of a shorter vocal tract: another speaker (Ko et al. 2015, Interspeech).
         progress: whether to show a progress bar.
     Raises:
         CorpusError: some audio cannot be used; names all such files.
     """
 
-    def __init__(self, dataset: datasets.Dataset, extractor: CAMuLeNetFeatureExtractor, progress: bool = True):
-        self.items = []
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        extractor: CAMuLeNetFeatureExtractor,
+        speed_factors: Sequence[float] = (),
+        progress: bool = True,
+    ):
+        self.items: list[dict[str, torch.Tensor]] = []
+        self.copies: list[list[dict[str, torch.Tensor]]] = []
         bad_files = []
         rows = tqdm(dataset, desc="features", unit="clip", disable=not progress)
         for row in rows:
+            labels = {
+                "labels": torch.tensor(row["emotion"]),
+                "gender_labels": torch.tensor(IGNORED_LABEL if row["gender"] is None else row["gender"]),
+            }
             try:
                 waveform, sampling_rate = read_audio(row["audio"])
-                features = extractor(waveform, sampling_rate=sampling_rate, return_tensors="pt")
+                # Taken for a recording at another rate, the resampled clip plays at another speed.
+                rates = [round(sampling_rate * factor) for factor in (1.0, *speed_factors)]
+                features = [extractor(waveform, sampling_rate=rate, return_tensors="pt") for rate in rates]
             except CorpusError as error:
                 bad_files.append(str(error))
                 continue
             except ValueError as error:
                 bad_files.append(f"{row['audio']['path']}: {error}")
                 continue
-            self.items.append(
-                {name: tensor[0] for name, tensor in features.items()}
-                | {
-                    "labels": torch.tensor(row["emotion"]),
-                    "gender_labels": torch.tensor(IGNORED_LABEL if row["gender"] is None else row["gender"]),
-                }
-            )
+            item, *copies = [{name: tensor[0] for name, tensor in each.items()} | labels for each in features]
+            self.items.append(item)
+            self.copies.append(copies)
         if bad_files:
             raise CorpusError(
                 f"{len(bad_files)} audio files cannot be used:\n{listed(bad_files)}\n"
                 "Replace them from the corpus's release, or remove them from data_dir."
             )
 
-    def subset(self, rows: Sequence[int], augment: Callable | None = None) -> "FeatureSubset":
-        """The utterances of a fold's part, in the order of `rows`."""
-        return FeatureSubset(self, rows, augment)
+    def subset(self, rows: Sequence[int]) -> "FeatureSubset":
+        """The utterances of a fold's validation or test part, in the order of `rows`, as they are."""
+        return FeatureSubset([[self.items[row]] for row in rows])
+
+    def training_subset(self, rows: Sequence[int], augment: Callable | None = None) -> "FeatureSubset":
+        """The utterances of a fold's training part, in the order of `rows`, each time at a random speed."""
+        return FeatureSubset([[self.items[row], *self.copies[row]] for row in rows], augment)
 
     def num_frames(self, row: int) -> int:
         """Mel frames of the encoder's input for utterance `row`."""
@@ -63,16 +77,23 @@ class FeatureStore:
 
 
 class FeatureSubset(torch.utils.data.Dataset):
-    """Some utterances of a `FeatureStore`; `augment` maps one clip's (frames, bins) features to altered ones."""
+    """
+    Some utterances of a `FeatureStore`.
 
-    def __init__(self, store: FeatureStore, rows: Sequence[int], augment: Callable | None = None):
-        self.store, self.rows, self.augment = store, rows, augment
+    Args:
+        versions: for each utterance the versions to draw from, with torch's generator.
+        augment: maps a clip's features (frames, bins) to altered ones, or `None`.
+    """
+
+    def __init__(self, versions: list[list[dict[str, torch.Tensor]]], augment: Callable | None = None):
+        self.versions, self.augment = versions, augment
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.versions)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        item = self.store.items[self.rows[index]]
+        versions = self.versions[index]
+        item = versions[int(torch.randint(len(versions), ()))] if len(versions) > 1 else versions[0]
         if self.augment is None:
             return item
         return {name: self.augment(tensor) if tensor.ndim == 2 else tensor for name, tensor in item.items()}

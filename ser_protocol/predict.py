@@ -1,6 +1,6 @@
 """Emotion and gender of audio files, on the command line.
 
-    python -m ser_protocol.predict clip.wav --model OUT/final
+python -m ser_protocol.predict clip.wav --model OUT/final
 """
 
 import argparse

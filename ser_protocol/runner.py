@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import resource
 import shutil
 import statistics
@@ -18,7 +19,6 @@ import pandas as pd
 import torch
 from scipy.special import softmax
 from transformers import AutoConfig, EvalPrediction, ProgressCallback, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from dataset_scripts.folds import PARTS, Fold
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
@@ -29,8 +29,8 @@ from .presets import build_config
 from .report import write_atomically, write_json
 from .statistics import read_predictions
 
-
 TRAINER_FOLDER = "trainer"  # the Trainer's own checkpoints inside a fold's folder; removed when the fold is complete
+TRAINING_RECORD = "training.json"  # how a folder's model was trained; written after the model
 
 
 class RunError(ValueError):
@@ -56,22 +56,27 @@ class ModelSource:
     overrides: dict = dataclasses.field(default_factory=dict)
     hub: dict = dataclasses.field(default_factory=dict)
 
-    def prior_speakers(self) -> set[str]:
+    @cached_property
+    def checkpoint_config(self) -> CAMuLeNetConfig | None:
         """
-        `speaker_id`s that the checkpoint to fine-tune has met; none without one.
+        Configuration of the checkpoint to fine-tune, if there is one.
 
         Raises:
             RunError: `model_name_or_path` is not a CAMuLeNet checkpoint.
         """
         if self.model_name_or_path is None:
-            return set()
+            return None
         config = AutoConfig.from_pretrained(self.model_name_or_path, **self.hub)
         if config.model_type != CAMuLeNetConfig.model_type:
             raise RunError(
-                f"--model_name_or_path {self.model_name_or_path} is a {config.model_type!r} checkpoint, not a CAMuLeNet "
-                "one. For a pre-trained speech encoder use --encoder_name_or_path."
+                f"--model_name_or_path {self.model_name_or_path} is a {config.model_type!r} checkpoint, not a "
+                "CAMuLeNet one. For a pre-trained speech encoder use --encoder_name_or_path."
             )
-        return set(config.training_speakers)
+        return config
+
+    def prior_speakers(self) -> set[str]:
+        """`speaker_id`s that the checkpoint to fine-tune has met; none without one."""
+        return set(self.checkpoint_config.training_speakers) if self.checkpoint_config else set()
 
     def build(self, dataset: datasets.Dataset, speakers: Sequence[str]) -> CAMuLeNetForAudioClassification:
         """
@@ -100,11 +105,16 @@ class ModelSource:
             )
         if config.freeze_encoder:
             raise RunError(
-                f"The preset {self.preset} freezes its encoder, which without --encoder_name_or_path would stay random. "
-                "Give a checkpoint (for example openai/whisper-base), or take --preset camulenet-small, which trains "
-                "everything from scratch."
+                f"The preset {self.preset} freezes its encoder, which without --encoder_name_or_path would stay "
+                "random. Give a checkpoint (for example openai/whisper-base), or take --preset camulenet-small, which "
+                "trains everything from scratch."
             )
         return CAMuLeNetForAudioClassification(config)
+
+
+def is_trained(directory: Path) -> bool:
+    """Whether a folder holds a model that was trained to its end."""
+    return (directory / TRAINING_RECORD).is_file()
 
 
 def speakers_of(dataset: datasets.Dataset, rows: Sequence[int]) -> list[str]:
@@ -162,6 +172,7 @@ class FoldRunner:
         source: where each fold's model comes from.
         training_args: `TrainingArguments`; the folds lie in its `output_dir`.
         augment: augmentation of a clip's training features, or `None`.
+        speed_factors: speeds at which further copies of the training clips are made.
     """
 
     def __init__(
@@ -171,15 +182,16 @@ class FoldRunner:
         source: ModelSource,
         training_args: TrainingArguments,
         augment: Callable | None = None,
+        speed_factors: Sequence[float] = (),
     ):
         self.dataset, self.extractor, self.source = dataset, extractor, source
-        self.args, self.augment = training_args, augment
+        self.args, self.augment, self.speed_factors = training_args, augment, speed_factors
         self.output_dir = Path(training_args.output_dir)
 
     @cached_property
     def store(self) -> FeatureStore:
         """The features of every utterance, computed when first needed."""
-        return FeatureStore(self.dataset, self.extractor, progress=not self.args.disable_tqdm)
+        return FeatureStore(self.dataset, self.extractor, self.speed_factors, progress=not self.args.disable_tqdm)
 
     def fold_dir(self, index: int) -> Path:
         """Folder of a fold."""
@@ -192,9 +204,7 @@ class FoldRunner:
     def run(self, fold: Fold, do_train: bool = True, do_eval: bool = True, do_predict: bool = True) -> None:
         """Train, validate and test one fold, going on where an interrupted run stopped."""
         directory = self.fold_dir(fold.index)
-        model, training = self._trained(
-            directory, fold.train, fold.validation, self.args.num_train_epochs, do_train, name=f"fold {fold.index}"
-        )
+        model, training = self._trained(directory, fold.train, fold.validation, do_train, name=f"fold {fold.index}")
         # Grouped by length, the Trainer would shuffle the clips that it predicts too.
         trainer = self._trainer(model, directory, name=f"fold {fold.index}", train_sampling_strategy="sequential")
         metrics = {
@@ -204,8 +214,13 @@ class FoldRunner:
             "num_epochs": self.args.num_train_epochs,
             **training,
         }
+        # With --allow_leak test speakers are among these: the report says so by comparing them.
+        metrics["train_speakers"] = sorted({*metrics["train_speakers"], *self.source.prior_speakers()})
         if do_eval and fold.validation:
             metrics["validation"] = self._evaluate(trainer, fold.validation)[0]
+            if trainer.is_world_process_zero():
+                scores = ", ".join(f"{name} {metrics['validation'][name]:.3f}" for name in ("wa", "ua"))
+                print(f"fold {fold.index}, validation: {scores}")
         if do_predict:
             metrics["test"], predictions = self._evaluate(trainer, fold.test)
             if trainer.is_world_process_zero():
@@ -215,13 +230,15 @@ class FoldRunner:
                 shutil.rmtree(directory / TRAINER_FOLDER, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
 
-    def train_final(self, num_epochs: int) -> Path:
-        """The model to publish: all speakers, a fixed number of epochs. Nothing is left to test it on."""
-        directory = self.output_dir / "final"
-        self._trained(directory, range(len(self.dataset)), [], num_epochs, do_train=True, name="final")
+    def train_final(self, directory: Path, num_epochs: int | None) -> None:
+        """
+        The model to publish: all speakers, a fixed number of epochs (`None`: as long as the folds). Nothing is left to
+        test it on.
+        """
+        changes = {} if num_epochs is None else {"num_train_epochs": num_epochs, "max_steps": -1}
+        self._trained(directory, range(len(self.dataset)), [], do_train=True, name="final", **changes)
         if self.args.should_save:
             shutil.rmtree(directory / TRAINER_FOLDER, ignore_errors=True)
-        return directory
 
     def metrics(self, num_folds: int) -> list[dict]:
         """metrics.json of the folds that are complete, in order."""
@@ -234,15 +251,16 @@ class FoldRunner:
         return pd.concat([read_predictions(self.fold_dir(index) / "predictions.csv") for index in complete])
 
     def _trained(
-        self, directory: Path, train: Sequence[int], validation: Sequence[int], num_epochs, do_train: bool, name: str
+        self, directory: Path, train: Sequence[int], validation: Sequence[int], do_train: bool, name: str, **changes
     ) -> tuple[CAMuLeNetForAudioClassification, dict]:
-        """The model of a folder, trained where it is not yet, and how its training went."""
-        record = directory / "training.json"  # written after the model is saved
-        if record.is_file():
-            return CAMuLeNetForAudioClassification.from_pretrained(directory), json.loads(record.read_text())
+        """The model of a folder, trained (with `changes` of the arguments) where it is not yet, and how that went."""
+        if is_trained(directory):
+            model = CAMuLeNetForAudioClassification.from_pretrained(directory)
+            return model, json.loads((directory / TRAINING_RECORD).read_text())
         set_seed(self.args.seed)
         model = self.source.build(self.dataset, speakers_of(self.dataset, [*train, *validation]))
         if not do_train:
+            self._check_heads(model.config, name)
             return model, {}
 
         validated = bool(validation)
@@ -250,9 +268,8 @@ class FoldRunner:
             model,
             directory,
             name,
-            train_dataset=self.store.subset(train, self.augment),
+            train_dataset=self.store.training_subset(train, self.augment),
             eval_dataset=self.store.subset(self._by_length(validation)) if validated else None,
-            num_train_epochs=num_epochs,
             eval_strategy="epoch" if validated else "no",
             save_strategy="epoch",
             logging_strategy="epoch",
@@ -260,10 +277,9 @@ class FoldRunner:
             load_best_model_at_end=validated,
             metric_for_best_model="ua" if validated else None,
             greater_is_better=True if validated else None,
+            **changes,
         )
-        last_checkpoint = (
-            get_last_checkpoint(trainer.args.output_dir) if Path(trainer.args.output_dir).is_dir() else None
-        )
+        last_checkpoint = _last_checkpoint(directory / TRAINER_FOLDER)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=last_checkpoint)
         training = {
@@ -274,19 +290,43 @@ class FoldRunner:
             "history": _history(trainer.state.log_history),
         }
         if validated:
-            training["best_epoch"] = max(training["history"], key=lambda epoch: epoch["validation_ua"])["epoch"]
+            training["best_epoch"] = next(
+                math.ceil(log["epoch"])
+                for log in trainer.state.log_history
+                if "eval_ua" in log and log["step"] == trainer.state.best_global_step
+            )
         trainer.save_model(str(directory))
         if trainer.is_world_process_zero():
             self.extractor.save_pretrained(directory)
-            write_json(record, training)
+            write_json(directory / TRAINING_RECORD, training)
         trainer.accelerator.wait_for_everyone()
         return model, training
+
+    def _check_heads(self, config: CAMuLeNetConfig, name: str) -> None:
+        """
+        Whether a model that is not trained here can predict.
+
+        Raises:
+            RunError: its heads are new, hence random.
+        """
+        trained = self.source.checkpoint_config
+        if trained is None:
+            raise RunError(f"The model of {name} is not trained yet: --do_train trains it.")
+        if config.id2label != trained.id2label or config.id2gender not in ({}, trained.id2gender):
+            heads = [*trained.id2label.values(), *trained.id2gender.values()]
+            wanted = [*config.id2label.values(), *config.id2gender.values()]
+            raise RunError(
+                f"{self.source.model_name_or_path} predicts {', '.join(heads)}, not {', '.join(wanted)}. Fine-tune it "
+                "(--do_train); where only the gender head is missing, --multitask false does without."
+            )
 
     def _trainer(self, model, directory: Path, name: str, train_dataset=None, eval_dataset=None, **changes) -> Trainer:
         args = dataclasses.replace(
             self.args,
             output_dir=str(directory / TRAINER_FOLDER),
             push_to_hub=False,
+            hub_token=None,  # the Trainer puts its arguments beside the weights
+            label_smoothing_factor=0.0,  # the model does it (run_ser.run): the Trainer's own leaves the gender out
             remove_unused_columns=False,
             **changes,
         )
@@ -336,10 +376,16 @@ class FoldRunner:
         return scores, pd.DataFrame(columns, index=rows).sort_index()
 
 
-def median_best_epoch(fold_metrics: Sequence[dict], default: float) -> int:
-    """Median of the folds' best epochs, rounded up; `default` where no fold was validated."""
+def median_best_epoch(fold_metrics: Sequence[dict]) -> int | None:
+    """Median of the folds' best epochs, rounded up; `None` where no fold was validated."""
     best = [metrics["best_epoch"] for metrics in fold_metrics if metrics.get("best_epoch")]
-    return int(np.ceil(statistics.median(best))) if best else int(np.ceil(default))
+    return math.ceil(statistics.median(best)) if best else None
+
+
+def _last_checkpoint(trainer_folder: Path) -> str | None:
+    """The Trainer's last checkpoint that was written to its end, if there is one."""
+    written = [state.parent for state in trainer_folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(written, key=lambda folder: int(folder.name.split("-")[1]))) if written else None
 
 
 def _history(log_history: Sequence[dict]) -> list[dict]:
@@ -355,7 +401,7 @@ def _history(log_history: Sequence[dict]) -> list[dict]:
     for log in log_history:
         values = {new: log[old] for old, new in names.items() if old in log}
         if values:
-            epoch = round(log["epoch"])
+            epoch = math.ceil(log["epoch"])  # of a log inside an epoch, that epoch
             epochs.setdefault(epoch, {"epoch": epoch}).update(values)
     return list(epochs.values())
 

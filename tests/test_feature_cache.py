@@ -1,0 +1,125 @@
+"""The store of features: what an item is, how items become a batch, which audio is refused."""
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from dataset_scripts import CorpusError
+from dataset_scripts.schema import row_features
+from modeling_camulenet import CAMuLeNetFeatureExtractor
+from ser_protocol.feature_cache import IGNORED_LABEL, FeatureStore, collate
+
+SECONDS = (0.3, 0.05, 0.41)
+GENDERS = ("female", None, "male")
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return CAMuLeNetFeatureExtractor(spectrogram={"num_mel_bins": 64}, mfcc={"num_mfcc": 13, "hop_ms": 40.0})
+
+
+def make_dataset(folder, waveforms, rate=16000) -> datasets.Dataset:
+    rows = []
+    for number, waveform in enumerate(waveforms):
+        path = folder / f"{number}.wav"
+        soundfile.write(path, waveform, rate, subtype="FLOAT")
+        rows.append(
+            {
+                "utterance_id": f"tiny/{number}",
+                "audio": {"bytes": None, "path": str(path)},
+                "corpus": "tiny",
+                "language": "en",
+                "speaker_id": f"tiny/{number}",
+                "session_id": None,
+                "gender": GENDERS[number % 3],
+                "emotion": ("neutral", "anger")[number % 2],
+                "source_label": "x",
+                "text_id": None,
+                "duration_s": len(waveform) / rate,
+            }
+        )
+    return datasets.Dataset.from_list(rows, features=row_features(["neutral", "anger"]))
+
+
+@pytest.fixture(scope="module")
+def clips():
+    random = np.random.default_rng(0)
+    return [0.1 * random.normal(size=round(seconds * 16000)).astype(np.float32) for seconds in SECONDS]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, clips, extractor):
+    return FeatureStore(make_dataset(tmp_path_factory.mktemp("clips"), clips), extractor, progress=False)
+
+
+def test_an_item_is_what_the_extractor_makes_of_the_clip(store, clips, extractor):
+    subset = store.subset([2, 0, 1])
+    assert len(subset) == 3
+    for place, row in enumerate([2, 0, 1]):
+        item, expected = subset[place], extractor(clips[row], sampling_rate=16000, return_tensors="pt")
+        assert set(item) == {*expected, "labels", "gender_labels"}
+        for name, tensor in expected.items():
+            torch.testing.assert_close(item[name], tensor[0], rtol=0, atol=0)
+    assert [int(item["labels"]) for item in store.items] == [0, 1, 0]
+    assert [int(item["gender_labels"]) for item in store.items] == [0, IGNORED_LABEL, 1]
+    assert [store.num_frames(row) for row in range(3)] == [30, 5, 41]
+
+
+def test_other_rates_and_channels(tmp_path, clips, extractor):
+    stereo = np.stack([clips[0], -0.5 * clips[0]], axis=1)
+    item = FeatureStore(make_dataset(tmp_path, [stereo], rate=8000), extractor, progress=False).items[0]
+    expected = extractor(stereo.mean(axis=1), sampling_rate=8000, return_tensors="pt")
+    assert len(item["input_features"]) == 60  # twice as long as at 16 kHz
+    torch.testing.assert_close(item["mfcc"], expected["mfcc"][0], rtol=1e-4, atol=1e-3)
+
+
+def test_a_batch_is_padded_with_zeros_and_masked(store):
+    batch = collate([store.items[row] for row in (1, 2)])
+    assert batch["labels"].tolist() == [1, 0] and batch["gender_labels"].tolist() == [IGNORED_LABEL, 1]
+    for name, mask_name in (
+        ("input_features", "attention_mask"),
+        ("spectrogram", "spectrogram_mask"),
+        ("mfcc", "mfcc_mask"),
+    ):
+        for row, source in enumerate((1, 2)):
+            item = store.items[source]
+            length = len(item[name])
+            torch.testing.assert_close(batch[name][row, :length], item[name], rtol=0, atol=0)
+            assert batch[mask_name][row, :length].tolist() == item[mask_name].tolist()
+            assert not batch[name][row, length:].any() and not batch[mask_name][row, length:].any()
+        assert batch[name].shape[:2] == batch[mask_name].shape == (2, len(store.items[2][name]))
+        assert len(store.items[1][name]) < batch[name].shape[1]
+
+
+def test_a_batch_is_what_the_extractor_makes_of_the_clips_together(store, clips, extractor):
+    together = extractor(clips, sampling_rate=16000, return_tensors="pt")
+    batch = collate(store.items)
+    for name, tensor in together.items():
+        torch.testing.assert_close(batch[name], tensor, rtol=1e-5, atol=1e-4)
+
+
+def test_augmentation_alters_features_and_leaves_masks_labels_and_the_store(store):
+    before = {name: tensor.clone() for name, tensor in store.items[0].items()}
+    item = store.subset([0], augment=lambda features: features + 1)[0]
+    for name, tensor in before.items():
+        altered = name in ("input_features", "spectrogram", "mfcc")
+        torch.testing.assert_close(item[name], tensor + 1 if altered else tensor, rtol=0, atol=0)
+        torch.testing.assert_close(store.items[0][name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(store.subset([0])[0][name], tensor, rtol=0, atol=0)
+
+
+def test_all_bad_files_are_named(tmp_path, clips, extractor):
+    nan, infinite = clips[0].copy(), clips[1].copy()
+    nan[7], infinite[3] = np.nan, np.inf
+    dataset = make_dataset(tmp_path, [nan, clips[0], infinite, clips[1][:0], clips[2], clips[2]])
+    (tmp_path / "4.wav").write_bytes(b"no audio at all")
+    with pytest.raises(CorpusError) as error:
+        FeatureStore(dataset, extractor, progress=False)
+    message = str(error.value)
+    assert message.startswith("4 audio files cannot be used")
+    for number, reason in ((0, "NaN"), (2, "NaN"), (3, "no samples"), (4, "not readable")):
+        line = next(line for line in message.splitlines() if f"{number}.wav" in line)
+        assert reason in line
+    assert "1.wav" not in message and "5.wav" not in message
