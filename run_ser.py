@@ -11,6 +11,7 @@ and array jobs share one OUT by `--folds`.
 
 import dataclasses
 import json
+import logging
 import os
 import platform
 import re
@@ -20,6 +21,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+try:
+    import torchaudio  # noqa: F401 (first: transformers imports it, too, and dies of it without a word)
+except (ImportError, OSError) as error:
+    sys.exit(
+        f"run-ser: torchaudio cannot be imported ({error}). `make setup` installs it. Beside a CPU-only torch remove "
+        "the files torchaudio/lib/*.so of its installation: they look for CUDA, and nothing here needs them."
+    )
 import torch
 import yaml
 from huggingface_hub import HfApi
@@ -50,7 +58,7 @@ class ModelArguments:
         default=None,
         metadata={
             "help": f"One of {', '.join(presets.PRESETS)}. Default: camulenet with a pre-trained encoder, "
-            "camulenet-small without one."
+            "camulenet-small without one. A checkpoint to fine-tune brings its own."
         },
     )
     encoder_name_or_path: str | None = dataclasses.field(
@@ -68,7 +76,9 @@ class ModelArguments:
     )
     speed_factors: list[float] | None = dataclasses.field(
         default=None,
-        metadata={"help": "Speeds of further copies of the training clips, like 0.9 1.1. Default: the preset's."},
+        metadata={
+            "help": "Speeds of further copies of the training clips, like 0.9 1.1; 1: none. Default: the preset's."
+        },
     )
     multitask: bool = dataclasses.field(
         default=True, metadata={"help": "Learn the gender beside the emotion. False: the emotion alone."}
@@ -76,6 +86,11 @@ class ModelArguments:
     model_revision: str = dataclasses.field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
     token: str | None = dataclasses.field(default=None, metadata={"help": "Hub token; default: the one logged in."})
     cache_dir: str | None = dataclasses.field(default=None, metadata={"help": "Where downloads are kept."})
+
+    def __post_init__(self):
+        if any(factor <= 0 for factor in self.speed_factors or []):
+            raise ValueError(f"--speed_factors {self.speed_factors}: a speed must be above 0; 1.0 is the clip's own.")
+        self.speed_factors = [factor for factor in self.speed_factors or [] if factor != 1.0]
 
 
 @dataclasses.dataclass
@@ -129,14 +144,17 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     if unknown:
         raise RunError(f"Unknown arguments: {', '.join(unknown)}. `run-ser --help` lists the known ones.")
     given = parser.parse_args(argv)
-    preset = given.preset or ("camulenet" if given.encoder_name_or_path else "camulenet-small")
+    if given.model_name_or_path and (given.preset or given.encoder_name_or_path):
+        raise RunError("--model_name_or_path brings its own encoder and preset: leave the other two flags out.")
+    pretrained = given.model_name_or_path or given.encoder_name_or_path
+    preset = given.preset or ("camulenet" if pretrained else "camulenet-small")
     if preset not in presets.PRESETS:
         raise RunError(f"Unknown preset {preset!r}; known are {', '.join(presets.PRESETS)}.")
     if given.output_dir is None:
         raise RunError("--output_dir says where the run goes: give a folder, for example runs/ravdess.")
     # The preset's training arguments are defaults: parsing again lets any flag win over them.
     parser.set_defaults(
-        preset=preset,
+        preset=None if given.model_name_or_path else preset,
         speed_factors=presets.SPEED_FACTORS.get(preset, []),
         dataloader_pin_memory=torch.cuda.is_available(),
         **presets.TRAINING[preset],
@@ -164,12 +182,12 @@ def _file_arguments(path: Path) -> list[str]:
     return argv
 
 
-def hold_arguments(model_args, data_args, training_args, num_folds: int, data_hash: str) -> None:
+def held_arguments(model_args, data_args, training_args, num_folds: int, data_hash: str) -> dict:
     """
-    Note the arguments in OUT/arguments.json, or compare them with those of an earlier call.
+    The arguments that change figures, the same as those of an earlier call in the same OUT.
 
     Raises:
-        RunError: they differ in something that changes figures; names each difference.
+        RunError: they are not; names each difference.
     """
     training = {
         name: value
@@ -192,9 +210,7 @@ def hold_arguments(model_args, data_args, training_args, num_folds: int, data_ha
                 f"{training_args.output_dir} holds a run with other arguments:\n{lines}\n"
                 "Give another --output_dir, or the same arguments to go on with that run."
             )
-    elif training_args.should_save:
-        # Unrounded, unlike report.write_json: the next call compares them.
-        report.write_atomically(path, json.dumps(arguments, indent=2) + "\n")
+    return arguments
 
 
 def chosen_folds(folds: list, numbers: list[int] | None) -> list:
@@ -210,7 +226,10 @@ def chosen_folds(folds: list, numbers: list[int] | None) -> list:
 def describe_run(model_args, data_args, training_args, dataset, folds, model, warnings: list[str]) -> dict:
     """The `run` part of results.json: what ran, on what, how."""
     licenses = sorted({dataset.info.license} - {""})
-    encoder = model_args.encoder_name_or_path or f"{model.config.encoder_config.model_type}, trained from scratch"
+    if model_args.model_name_or_path:
+        encoder = f"of the checkpoint {model_args.model_name_or_path}"
+    else:
+        encoder = model_args.encoder_name_or_path or f"{model.config.encoder_config.model_type}, from scratch"
     return {
         "corpus": data_args.corpus,
         "protocol": data_args.protocol,
@@ -218,8 +237,8 @@ def describe_run(model_args, data_args, training_args, dataset, folds, model, wa
         "split_seed": data_args.split_seed,
         "seed": training_args.seed,
         "preset": model_args.preset,
-        "encoder": model_args.model_name_or_path or encoder,
-        "base_model": model_args.encoder_name_or_path,
+        "encoder": encoder,
+        "base_model": model_args.model_name_or_path or model_args.encoder_name_or_path,
         "encoder_context": model.config.encoder_context,
         "multitask": bool(model.config.num_genders),
         "num_eligible_utterances": len(dataset),
@@ -227,18 +246,46 @@ def describe_run(model_args, data_args, training_args, dataset, folds, model, wa
         "num_parameters": model.num_parameters(),
         "num_trainable_parameters": model.num_parameters(only_trainable=True),
         "num_epochs": training_args.num_train_epochs,
+        "speed_factors": model_args.speed_factors,
+        "spec_augment": model_args.spec_augment,
         "learning_rate": training_args.learning_rate,
-        "batch_size": training_args.train_batch_size * training_args.gradient_accumulation_steps,
+        "lr_scheduler": str(training_args.lr_scheduler_type.value),
+        "warmup": training_args.warmup_steps,
+        "weight_decay": training_args.weight_decay,
+        "batch_size": training_args.train_batch_size
+        * training_args.gradient_accumulation_steps
+        * training_args.world_size,
         "num_processes": training_args.world_size,
         "languages": sorted(set(dataset["language"])),
         "licenses": licenses,
         "hub_model_id": training_args.hub_model_id,
         "disclaimer": DISCLAIMER if data_args.corpus == "demo" else data_args.note,
         "warnings": warnings,
-        "command": "python run_ser.py " + TOKEN.sub(r"\1...", shlex.join(sys.argv[1:])),
+        "command": whole_command(sys.argv[1:]),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
     }
+
+
+def whole_command(argv: list[str]) -> str:
+    """The command that does all that this call and the earlier ones of its array did; without tokens."""
+    argv = [flag for flag in argv if not flag.startswith("--do_")]
+    if "--folds" in argv:
+        start = argv.index("--folds")
+        rest = next((end for end in range(start + 1, len(argv)) if argv[end].startswith("--")), len(argv))
+        argv = argv[:start] + argv[rest:]
+    return "python run_ser.py " + TOKEN.sub(r"\1...", shlex.join(argv))
+
+
+class CollectedWarnings(logging.Handler):
+    """Collects what `dataset_scripts` warns of, for the outputs: it bears on the figures."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord):
+        self.messages.append(record.getMessage())
 
 
 def set_up_threads(trains_encoder: bool) -> None:
@@ -249,8 +296,11 @@ def set_up_threads(trains_encoder: bool) -> None:
 
 def run(model_args: ModelArguments, data_args: DataArguments, training_args: TrainingArguments) -> None:
     """Everything that the arguments ask for."""
+    data_warnings = CollectedWarnings()
+    logging.getLogger("dataset_scripts").addHandler(data_warnings)
     dataset = load_corpus(data_args.corpus, data_args.data_dir, cache_dir=model_args.cache_dir)
     folds = get_folds(dataset, data_args.protocol, data_args.num_folds, data_args.split_seed)
+    logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
     overrides = {} if model_args.multitask else {"id2gender": {}}
     if model_args.encoder_context is not None:
@@ -272,8 +322,8 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     except (ValueError, OSError) as error:
         raise RunError(str(error)) from error
     extractor = model.camulenet.feature_extractor
-    warnings += cut_warnings(dataset, extractor)
-    hold_arguments(model_args, data_args, training_args, len(folds), dataset_hash(dataset))
+    warnings += data_warnings.messages + cut_warnings(dataset, extractor)
+    arguments = held_arguments(model_args, data_args, training_args, len(folds), dataset_hash(dataset))
     set_up_threads(trains_encoder=not model.config.freeze_encoder)
 
     # With an --eval_strategy, TrainingArguments sets do_eval by itself.
@@ -282,19 +332,21 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
     augment = SpecAugment() if model_args.spec_augment else None
     runner = FoldRunner(dataset, extractor, source, training_args, augment, model_args.speed_factors)
-    for fold in wanted:
-        if runner.is_complete(fold.index):
-            print(f"fold {fold.index} is complete")
-        else:
-            runner.run(fold, **stages)
-    missing = [fold.index for fold in folds if not runner.is_complete(fold.index)]
-    if missing:
-        print(
-            f"Folds {missing} of {len(folds)} are still to be done; the call that completes the last one pools them."
-        )
-        return
+    to_do = [fold for fold in wanted if not runner.is_complete(fold.index)]
+    if to_do:
+        runner.prepare()
+    if training_args.should_save:
+        # Only now that the audio is known to be good, or mending it would be a change. Unrounded: they are compared.
+        report.write_atomically(runner.output_dir / "arguments.json", json.dumps(arguments, indent=2) + "\n")
+    for fold in to_do:
+        runner.run(fold, **stages)
     run = describe_run(model_args, data_args, training_args, dataset, folds, model, warnings)
-    finish(runner, run, stages["do_train"])
+    if all(runner.is_complete(fold.index) for fold in folds):
+        finish(runner, run, stages["do_train"])
+    elif training_args.should_save and stages["do_predict"]:
+        print(
+            report.console_table(report.build_results(runner.predictions(len(folds)), runner.metrics(len(folds)), run))
+        )
 
 
 def finish(runner: FoldRunner, run: dict, do_train: bool) -> None:
@@ -349,7 +401,7 @@ def leak_warnings(data_args: DataArguments, dataset, folds, source: ModelSource)
         RunError: a test speaker is among those that the checkpoint was trained on, without --allow_leak.
     """
     warnings = []
-    if data_args.protocol == "random":
+    if any(fold.leaky for fold in folds):
         warnings.append(
             "Protocol random: test speakers are in the training part. These are not unseen-speaker figures."
         )

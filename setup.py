@@ -14,12 +14,11 @@ TRAIN = [
     "matplotlib>=3.9",
     "pandas>=2.2",
     "PyYAML>=6.0",
-    "scikit-learn>=1.6",
     "torchaudio>=2.9",
 ]
 DEMO = ["espeakng-loader>=0.2.4"]
-BENCHMARK = ["librosa>=0.11", "opensmile>=2.6"]
-DEV = ["pytest>=8.4", "pytest-timeout>=2.4", "hypothesis>=6.100", "ruff>=0.14"]
+BENCHMARK = [*TRAIN, "scikit-learn>=1.6", "opensmile>=2.6"]
+DEV = ["scikit-learn>=1.6", "pytest>=8.4", "pytest-timeout>=2.4", "hypothesis>=6.100", "ruff>=0.14"]
 
 setup(
     name="camulenet",
@@ -28,13 +27,13 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=["modeling_camulenet", "dataset_scripts", "ser_protocol", "ser_protocol.metrics"],
     py_modules=["run_ser"],
     package_data={"dataset_scripts": ["splits/*.json"], "ser_protocol": ["templates/*.md"]},
     install_requires=[
         "torch>=2.6",
-        "transformers>=5.0",
+        "transformers>=5.23",
         "numpy>=2.0",
         "safetensors>=0.6",
         "soundfile>=0.13",

@@ -1,6 +1,6 @@
 """A peer without deep learning: openSMILE functionals and a support vector machine, on the project's own folds.
 
-    pip install "camulenet[benchmark]"
+    pip install -e ".[benchmark]"
     python benchmarks/opensmile_svm.py --corpus ravdess --data_dir DIR --protocol speakers --num_folds 12 \
         --feature_set ComParE_2016 --kernel linear --output_dir OUT
 

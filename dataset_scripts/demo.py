@@ -6,7 +6,7 @@ shows that the machinery works; figures on it say nothing about emotion recognit
 Licence: the sentences are part of this package. espeak-ng is GPL-3.0-or-later; it is no part of this package, only
 called at run time as an optional library, and its licence does not cover the speech that it outputs.
 Citation: eSpeak NG, https://github.com/espeak-ng/espeak-ng
-How to obtain: `pip install "camulenet[demo]"` (the espeakng-loader wheel: library and voices, no espeak program).
+How to obtain: `pip install espeakng-loader` (the wheel: library and voices, no espeak program).
 
 12 speakers (6 female, 6 male; 3 each of English, German, French, Hindi) speak the 8 sentences of their language once
 in each of 4 emotions. Loudness, speed and voice vary by speaker and by utterance, so that emotions overlap.
@@ -45,7 +45,7 @@ else:
     from _ctypes import dlclose as unload
 
 DISCLAIMER = "Synthetic demonstration corpus (espeak-ng): shows that the machinery works; its figures are not results."
-REMEDY = 'pip install "camulenet[demo]"'
+REMEDY = "pip install espeakng-loader"
 SAMPLING_RATE = 16000  # Hz, of the clips; espeak-ng synthesises at 22050 Hz
 
 

@@ -59,7 +59,7 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
         protocol: `loso`, one test speaker a fold; `speakers`, `num_folds` groups of speakers balanced in gender;
             `random`, utterances dealt at random, class by class, without regard to speakers: deliberately leaky, for
             showing what leaks are worth.
-        num_folds: number of folds; by default the corpus's standard (RAVDESS 12, EmoDB 10), else at most 10.
+        num_folds: number of folds; by default the corpus's standard (RAVDESS 12, EmoDB 10), else 10, or fewer with fewer speakers.
             `loso` has as many as there are speakers.
         seed: 0 keeps the natural order of the speakers; any other shuffles them. For `random` always a shuffle.
 
@@ -77,7 +77,7 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
             raise CorpusError(f"loso has one fold a speaker: {len(genders)}, not {num_folds}; leave num_folds out")
         num_folds = len(genders)
     elif num_folds is None:
-        num_folds = STANDARD_NUM_FOLDS.get(corpus, min(10, len(genders)))
+        num_folds = min(STANDARD_NUM_FOLDS.get(corpus, 10), len(genders))
 
     if protocol == "random":
         folds = _random_folds(dataset, num_folds, seed)
@@ -118,7 +118,8 @@ def speaker_parts(genders: Mapping[str, str | None], num_folds: int, seed: int =
     """
     if not 2 <= num_folds <= len(genders):
         raise CorpusError(
-            f"{num_folds} folds of {len(genders)} speakers: there must be at least 2 folds and a speaker for each"
+            f"{num_folds} folds of {len(genders)} speakers: there must be at least 2 folds and a speaker for each; "
+            "give another num_folds"
         )
     of_gender = {gender: sorted(s for s in genders if genders[s] == gender) for gender in ("male", "female", None)}
     if seed:

@@ -1,4 +1,4 @@
-"""CAMuLeNet for transformers: configuration, feature extractor and models, registered with the Auto classes."""
+"""CAMuLeNet for transformers: configuration, extractor, models and pipeline, registered with the Auto classes."""
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
 
@@ -11,6 +11,7 @@ from .modeling_camulenet import (
     MfccBranch,
     SpectrogramBranch,
 )
+from .pipeline_camulenet import CAMuLeNetPipeline
 
 AutoConfig.register("camulenet", CAMuLeNetConfig, exist_ok=True)
 AutoFeatureExtractor.register(CAMuLeNetConfig, CAMuLeNetFeatureExtractor, exist_ok=True)
@@ -22,6 +23,7 @@ __all__ = [
     "CAMuLeNetFeatureExtractor",
     "CAMuLeNetForAudioClassification",
     "CAMuLeNetModel",
+    "CAMuLeNetPipeline",
     "CoAttention",
     "MfccBranch",
     "SpectrogramBranch",

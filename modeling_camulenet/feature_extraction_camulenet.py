@@ -21,6 +21,8 @@ WHISPER_N_FFT = 400
 WHISPER_HOP_LENGTH = 160
 WHISPER_WINDOW_S = 30
 
+MAX_CHANNELS = 32
+
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 # What a setting may be, where it is a choice.
 CHOICES = {
@@ -169,7 +171,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         mfcc (`dict`, *optional*):
             What differs from `MFCC_DEFAULTS`: as above, and `num_mfcc`.
         max_duration_s (`float`, *optional*):
-            Cuts the branches' audio to this many seconds, as `pooling="flatten"` needs. `None`: read whole.
+            Cuts clips to this many seconds, as `pooling="flatten"` needs. `None`: read whole.
         pad_to_max_duration (`bool`, *optional*, defaults to `False`):
             Pads the branches' audio to `max_duration_s` with silence that counts as real, as the released model does.
         return_raw (`bool`, *optional*, defaults to `False`):
@@ -269,6 +271,11 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
             waveform = waveform / 2.0 ** (8 * waveform.dtype.itemsize - 1) - middle
         waveform = waveform.astype(np.float32, copy=False)
         if waveform.ndim == 2:
+            if min(waveform.shape) > MAX_CHANNELS:
+                raise ValueError(
+                    f"The audio has the shape {waveform.shape}, read as {min(waveform.shape)} channels of one recording. "
+                    "A batch is a list of recordings."
+                )
             waveform = waveform.mean(axis=np.argmin(waveform.shape))
         if not np.isfinite(waveform).all():
             raise ValueError("The audio holds NaN or infinite samples.")
@@ -363,11 +370,13 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
 
     def _extract(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
         waveforms = waveforms * frame_mask(lengths, waveforms.shape[1])
-        features = self._log_mel(waveforms, lengths)
         if self.max_duration_s is not None:
             samples = round(self.max_duration_s * self.sampling_rate)
-            waveforms = torch.nn.functional.pad(waveforms, (0, max(samples - waveforms.shape[1], 0)))[:, :samples]
-            lengths = torch.full_like(lengths, samples) if self.pad_to_max_duration else lengths.clamp(max=samples)
+            waveforms, lengths = waveforms[:, :samples], lengths.clamp(max=samples)
+        features = self._log_mel(waveforms, lengths)
+        if self.pad_to_max_duration:
+            waveforms = torch.nn.functional.pad(waveforms, (0, samples - waveforms.shape[1]))
+            lengths = torch.full_like(lengths, samples)
         if "spectrogram" in self.branches:
             mel, mask = self._mel(waveforms, lengths, "spectrogram")
             mel = amplitude_to_db(mel, mask) if self.spectrogram["decibel"] else mel

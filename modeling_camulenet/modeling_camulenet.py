@@ -538,8 +538,8 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
 
     def __init__(self, config: CAMuLeNetConfig):
         super().__init__(config)
-        self.feature_extractor = CAMuLeNetFeatureExtractor.from_model_config(config)
         self.speech_encoder = SpeechEncoder(config)
+        self.feature_extractor = CAMuLeNetFeatureExtractor.from_model_config(config)
         if "spectrogram" in config.branches:
             self.spectrogram_branch = SpectrogramBranch(config, self.feature_extractor.spectrogram["num_mel_bins"])
         if "mfcc" in config.branches:

@@ -1,14 +1,7 @@
 """Augmentation of training features, by torchaudio; validation and test features are never touched."""
 
 import torch
-
-try:
-    from torchaudio.transforms import FrequencyMasking, TimeMasking
-except (ImportError, OSError) as error:
-    raise ImportError(
-        "Training needs torchaudio. `make setup` (or `pip install 'camulenet[train]'`) installs it; beside a CPU-only "
-        "torch remove the files torchaudio/lib/*.so of that installation, which look for CUDA and fail to load."
-    ) from error
+from torchaudio.transforms import FrequencyMasking, TimeMasking
 
 
 class SpecAugment:

@@ -70,7 +70,6 @@ TRAINING = {
         "num_train_epochs": 20,
         "warmup_steps": 0.1,
         "lr_scheduler_type": "cosine",
-        "train_sampling_strategy": "group_by_length",
     },
     "camulenet-small": {
         "learning_rate": 1e-3,
@@ -79,13 +78,12 @@ TRAINING = {
         "warmup_steps": 0.1,
         "lr_scheduler_type": "cosine",
         "weight_decay": 0.01,
-        # Not by length: the running statistics of the batch norms would follow the shortest clips, drawn last.
-        "train_sampling_strategy": "random",
     },
     "paper": RELEASED_TRAINING,
     "paper-fixed": RELEASED_TRAINING,
 }
-# Speeds of the further copies of the training clips. A frozen encoder is run once a clip: its presets have none.
+# Speeds of the further copies of the training clips. Batches are not drawn by length: the running statistics of the
+# batch norms would follow the shortest clips, drawn last.
 SPEED_FACTORS = {"camulenet-small": [0.86, 0.93, 1.07, 1.14]}
 PRESETS = tuple(CONFIGS)
 

@@ -276,33 +276,33 @@ def console_table(results):
 
 
 def scores_table(results):
-    """Markdown table of the pooled scores: value, interval, mean ± sd over folds, chance."""
+    """Markdown table of the pooled scores: value, interval, mean ± sd over folds, majority class."""
     return _table(_score_rows(results))
 
 
 def _score_rows(results):
-    rows = [["score", "pooled", "95 % interval", "folds: mean ± sd", "chance"]]
+    rows = [["score", "pooled", "95 % interval", "folds: mean ± sd", "majority class"]]
     for name in _scores_given({name: score["value"] for name, score in results["pooled"].items()}):
         score, folds = results["pooled"][name], results["folds"]
         interval = "–" if score["low"] is None else f"{_score(score['low'])} to {_score(score['high'])}"
         spread = "" if folds["sd"][name] is None else f" ± {_score(folds['sd'][name])}"
-        mean, chance = _score(folds["mean"][name]) + spread, _score(results["majority_class"][name])
-        rows.append([SCORE_NAMES[name], _score(score["value"]), interval, mean, chance])
+        mean, majority = _score(folds["mean"][name]) + spread, _score(results["majority_class"][name])
+        rows.append([SCORE_NAMES[name], _score(score["value"]), interval, mean, majority])
     return rows
 
 
 def _reading(results):
     """How to read the table of pooled scores, in a paragraph."""
-    interval, chance = results["interval"], results["majority_class"]
+    interval, majority = results["interval"], results["majority_class"]
     total = sum(row["num_utterances"] for row in results["folds"]["rows"])
-    gender = f', and for the gender "{chance["gender"]}"' if chance["gender_wa"] is not None else ""
+    gender = f', and for the gender "{majority["gender"]}"' if majority["gender_wa"] is not None else ""
     reliable = "" if interval["reliable"] else f" (unreliable: fewer than {MIN_SPEAKERS} speakers)"
     return (
         f"{total} utterances of {interval['num_speakers']} speakers, each predicted once. "
         "WA is accuracy; UA is the mean recall over the emotions in the truth. "
         f"Intervals: {interval['method']}, {interval['num_resamples']} resamples, seed {interval['seed']}{reliable}; "
         "they leave out the spread between training seeds. "
-        f'Chance always answers "{chance["emotion"]}"{gender}.'
+        f'The majority class always answers "{majority["emotion"]}"{gender}.'
     )
 
 

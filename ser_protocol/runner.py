@@ -17,7 +17,6 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import softmax
 from transformers import AutoConfig, EvalPrediction, ProgressCallback, Trainer, TrainingArguments, set_seed
 
 from dataset_scripts.folds import PARTS, Fold
@@ -168,7 +167,7 @@ class FoldRunner:
 
     Args:
         dataset: rows of `dataset_scripts.schema`.
-        extractor: computes the features; saved with each checkpoint.
+        extractor: computes the features; the Trainer saves it with each checkpoint.
         source: where each fold's model comes from.
         training_args: `TrainingArguments`; the folds lie in its `output_dir`.
         augment: augmentation of a clip's training features, or `None`.
@@ -193,6 +192,15 @@ class FoldRunner:
         """The features of every utterance, computed when first needed."""
         return FeatureStore(self.dataset, self.extractor, self.speed_factors, progress=not self.args.disable_tqdm)
 
+    def prepare(self) -> None:
+        """
+        Read the audio and compute the features.
+
+        Raises:
+            CorpusError: some audio cannot be used; names all such files.
+        """
+        _ = self.store
+
     def fold_dir(self, index: int) -> Path:
         """Folder of a fold."""
         return self.output_dir / f"fold_{index:02d}"
@@ -205,8 +213,15 @@ class FoldRunner:
         """Train, validate and test one fold, going on where an interrupted run stopped."""
         directory = self.fold_dir(fold.index)
         model, training = self._trained(directory, fold.train, fold.validation, do_train, name=f"fold {fold.index}")
-        # Grouped by length, the Trainer would shuffle the clips that it predicts too.
-        trainer = self._trainer(model, directory, name=f"fold {fold.index}", train_sampling_strategy="sequential")
+        trainer = self._trainer(
+            model,
+            directory,
+            name=f"fold {fold.index}",
+            train_sampling_strategy="sequential",  # grouped by length, the Trainer would shuffle what it predicts too
+            eval_strategy="no",
+            save_strategy="no",
+            load_best_model_at_end=False,
+        )
         metrics = {
             "fold": fold.index,
             **{f"{part}_speakers": speakers_of(self.dataset, getattr(fold, part)) for part in PARTS},
@@ -297,7 +312,6 @@ class FoldRunner:
             )
         trainer.save_model(str(directory))
         if trainer.is_world_process_zero():
-            self.extractor.save_pretrained(directory)
             write_json(directory / TRAINING_RECORD, training)
         trainer.accelerator.wait_for_everyone()
         return model, training
@@ -371,7 +385,7 @@ class FoldRunner:
             best = heads[name][0].argmax(axis=-1) if name in heads else [None] * len(rows)
             columns[f"predicted_{name}"] = [None if index is None else heads[name][1][int(index)] for index in best]
         for head_logits, names in heads.values():
-            probabilities = softmax(head_logits.astype(np.float64), axis=-1)
+            probabilities = torch.from_numpy(head_logits).double().softmax(dim=-1).numpy()
             columns |= {f"p_{names[index]}": probabilities[:, index].round(6) for index in sorted(names)}
         return scores, pd.DataFrame(columns, index=rows).sort_index()
 
@@ -407,7 +421,7 @@ def _history(log_history: Sequence[dict]) -> list[dict]:
 
 
 def _peak_memory_bytes() -> int:
-    """Peak memory of the accelerator, or of this process."""
+    """Peak memory of the accelerator, or of this process, since it started."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -63,8 +63,8 @@ def ravdess(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished_run(ravdess, tmp_path_factory):
     """Output folder of a complete run over 3 folds of `ravdess`. Tests look at it and leave it as it is."""
-    from tiny_runs import call
+    from tiny_runs import FINISHED, call
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    call(*ravdess, "--num_folds", 3, "--output_dir", folder)
+    call(*ravdess, *FINISHED, "--output_dir", folder)
     return folder

@@ -102,12 +102,31 @@ def test_a_batch_is_what_the_extractor_makes_of_the_clips_together(store, clips,
 
 def test_augmentation_alters_features_and_leaves_masks_labels_and_the_store(store):
     before = {name: tensor.clone() for name, tensor in store.items[0].items()}
-    item = store.subset([0], augment=lambda features: features + 1)[0]
+    item = store.training_subset([0], augment=lambda features: features + 1)[0]
     for name, tensor in before.items():
         altered = name in ("input_features", "spectrogram", "mfcc")
         torch.testing.assert_close(item[name], tensor + 1 if altered else tensor, rtol=0, atol=0)
         torch.testing.assert_close(store.items[0][name], tensor, rtol=0, atol=0)
         torch.testing.assert_close(store.subset([0])[0][name], tensor, rtol=0, atol=0)
+
+
+def test_copies_at_other_speeds_are_for_training_only(tmp_path, clips, extractor):
+    time = np.arange(8000) / 16000
+    tone = (0.5 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32)
+    store = FeatureStore(make_dataset(tmp_path, [clips[0], tone]), extractor, [0.8, 1.25], progress=False)
+    slow, fast = store.copies[1]
+    assert [len(item["input_features"]) for item in (slow, store.items[1], fast)] == [63, 50, 40]
+    pitches = [int(item["spectrogram"].mean(dim=0).argmax()) for item in (slow, store.items[1], fast)]
+    assert pitches[0] < pitches[1] < pitches[2]
+    assert [int(copy["labels"]) for copy in store.copies[1]] == [1, 1]
+
+    torch.manual_seed(0)
+    training, evaluation = store.training_subset([1, 0]), store.subset([1, 0])
+    drawn = [len(training[0]["input_features"]) for _ in range(60)]
+    assert {length: drawn.count(length) > 8 for length in set(drawn)} == {63: True, 50: True, 40: True}
+    assert {len(evaluation[0]["input_features"]) for _ in range(60)} == {50}
+    torch.manual_seed(0)
+    assert [len(training[0]["input_features"]) for _ in range(60)] == drawn
 
 
 def test_all_bad_files_are_named(tmp_path, clips, extractor):

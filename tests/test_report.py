@@ -169,7 +169,7 @@ def test_markdown_tables_hold_the_results(predictions, fold_metrics, run):
     results = build_results(predictions, fold_metrics, run)
     pooled, folds, emotions, confusion, about = tables(results_markdown(results))
     ua = results["pooled"]["ua"]
-    assert pooled[0] == ["score", "pooled", "95 % interval", "folds: mean ± sd", "chance"]
+    assert pooled[0] == ["score", "pooled", "95 % interval", "folds: mean ± sd", "majority"]
     assert pooled[2] == ["UA", "0.667", f"{ua['low']:.3f} to {ua['high']:.3f}", "0.667 ± 0.236", "0.500"]
     assert [row[0] for row in pooled[1:]] == ["WA", "UA", "WF1", "macro F1", "gender WA"]
     assert pooled[5][1] == "0.833"
@@ -193,7 +193,19 @@ def test_single_task_has_no_gender_anywhere(predictions, fold_metrics, run):
 def test_console_table(predictions, fold_metrics, run):
     lines = console_table(build_results(predictions, fold_metrics, run)).splitlines()
     assert lines[0] == "x, protocol speakers, 2 folds"
-    assert lines[1].split() == ["score", "pooled", "95", "%", "interval", "folds:", "mean", "±", "sd", "chance"]
+    assert lines[1].split() == [
+        "score",
+        "pooled",
+        "95",
+        "%",
+        "interval",
+        "folds:",
+        "mean",
+        "±",
+        "sd",
+        "majority",
+        "class",
+    ]
     assert lines[2].split()[:2] == ["WA", "0.667"]
     assert len({line.index(cell) for line, cell in zip(lines[1:4], ("pooled", "0.667", "0.667"))}) == 1
     assert lines[-1].startswith("warning: The intervals are unreliable")

@@ -1,5 +1,6 @@
-"""What the tests of run_ser.py and its parts share: a corpus of tones, a preset of a few thousand parameters, a call."""
+"""What the tests of run_ser.py and its parts share: a corpus of tones, a tiny preset, a call."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -27,11 +28,17 @@ TINY_PRESET = {
     "classifier_hidden_size": 16,
     "feature_extractor": {"spectrogram": {"num_mel_bins": 64}, "mfcc": {"num_mfcc": 13, "hop_ms": 40.0}},
 }
-TINY_TRAINING = {"learning_rate": 5e-3, "per_device_train_batch_size": 8, "num_train_epochs": 2}
+TINY_TRAINING = {
+    "learning_rate": 5e-3,
+    "per_device_train_batch_size": 8,
+    "num_train_epochs": 2,
+    "train_sampling_strategy": "group_by_length",  # with which the Trainer would shuffle what it predicts
+}
 # RAVDESS's code of an emotion -> pitch in Hz and amplitude of its tones.
 TONES = {"01": (150, 0.1), "03": (300, 0.3), "04": (100, 0.03), "05": (400, 0.8)}
 EMOTIONS = {"01": "neutral", "03": "happiness", "04": "sadness", "05": "anger"}
 RATE = 16000
+FINISHED = ("--num_folds", 3, "--spec_augment", "true")  # arguments of the fixture `finished_run`, beside its corpus
 
 
 def write_ravdess(folder: Path, actors=range(1, 7), emotions=tuple(TONES), statements=(1, 2)) -> Path:
@@ -50,11 +57,17 @@ def write_ravdess(folder: Path, actors=range(1, 7), emotions=tuple(TONES), state
     return folder
 
 
+def put_tiny_preset(patch: pytest.MonkeyPatch) -> None:
+    """The tiny preset in the place of camulenet-small, which is sized for real training."""
+    patch.setitem(presets.CONFIGS, "camulenet-small", TINY_PRESET)
+    patch.setitem(presets.TRAINING, "camulenet-small", TINY_TRAINING)
+    patch.setitem(presets.SPEED_FACTORS, "camulenet-small", [0.9])
+
+
 def call(*argv) -> None:
-    """run_ser.py on these arguments, with the tiny preset in the place of camulenet-small."""
+    """run_ser.py on these arguments, with the tiny preset."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(presets.CONFIGS, "camulenet-small", TINY_PRESET)
-        patch.setitem(presets.TRAINING, "camulenet-small", TINY_TRAINING)
+        put_tiny_preset(patch)
         patch.setattr(sys, "argv", ["run_ser.py", *map(str, argv), "--disable_tqdm", "true", "--use_cpu", "true"])
         run_ser.main()
 
@@ -71,3 +84,13 @@ def refusal(*argv) -> str:
 def files_of(folder: Path) -> dict[str, bytes]:
     """Relative path -> content of every file under a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file. Compared in place of weights, of which pytest would take minutes to print a difference."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file under a folder."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files_of(folder).items()}

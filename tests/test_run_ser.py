@@ -1,0 +1,631 @@
+"""run_ser.py from its arguments to its outputs, on a corpus of tones: one complete run, looked at from all sides."""
+
+import dataclasses
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from huggingface_hub import ModelCard
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+from tiny_runs import EMOTIONS, FINISHED, TINY_PRESET, call, digest, digests, files_of, refusal, write_ravdess
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, Trainer, TrainingArguments
+
+import run_ser
+from dataset_scripts import load_corpus
+from dataset_scripts.folds import get_folds
+from dataset_scripts.ravdess import RavdessBuilder
+from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
+from ser_protocol import presets, runner
+from ser_protocol.statistics import read_predictions
+
+ROOT = Path(__file__).parent.parent
+LABELS = RavdessBuilder.emotions
+HEAD = ["utterance_id", "speaker_id", "fold", "emotion", "gender", "predicted_emotion", "predicted_gender"]
+SCORES = ("wa", "ua", "wf1", "macro_f1", "gender_wa")
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text())
+
+
+def scikit_scores(table: pd.DataFrame) -> dict[str, float]:
+    truth, predicted = table["emotion"], table["predicted_emotion"]
+    present = {"labels": sorted(set(truth)), "zero_division": 0}
+    return {
+        "wa": accuracy_score(truth, predicted),
+        "ua": recall_score(truth, predicted, average="macro", **present),
+        "wf1": f1_score(truth, predicted, average="weighted", **present),
+        "macro_f1": f1_score(truth, predicted, average="macro", **present),
+        "gender_wa": accuracy_score(table["gender"], table["predicted_gender"]),
+    }
+
+
+@pytest.fixture(scope="module")
+def dataset(ravdess):
+    arguments = dict(zip(ravdess[::2], ravdess[1::2]))
+    return load_corpus(arguments["--corpus"], arguments["--data_dir"], cache_dir=arguments["--cache_dir"])
+
+
+@pytest.fixture(scope="module")
+def folds(dataset):
+    return get_folds(dataset, "speakers", 3)
+
+
+@pytest.fixture(scope="module")
+def predictions(finished_run):
+    return read_predictions(finished_run / "predictions.csv")
+
+
+@pytest.fixture(scope="module")
+def results(finished_run):
+    return read_json(finished_run / "results.json")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A complete run
+
+
+def test_the_files_of_a_run(finished_run):
+    names = {path.name for path in finished_run.iterdir()}
+    files = {"arguments.json", "predictions.csv", "results.json", "results.md", "README.md"}
+    assert names == {*files, "plots", "final", "fold_00", "fold_01", "fold_02"}
+    checkpoint = {"config.json", "model.safetensors", "preprocessor_config.json", "training.json", "README.md"}
+    for folder in ("fold_00", "fold_01", "fold_02"):
+        assert checkpoint | {"predictions.csv", "metrics.json"} <= set(os.listdir(finished_run / folder))
+    assert checkpoint <= set(os.listdir(finished_run / "final"))
+    left_over = [name for name in files_of(finished_run) if "trainer" in name or "optimizer" in name or ".tmp" in name]
+    assert left_over == []
+
+
+def test_every_utterance_is_predicted_once_by_its_fold(predictions, dataset, folds, finished_run):
+    probabilities = [f"p_{name}" for name in (*LABELS, "female", "male")]
+    assert list(predictions.columns) == HEAD + probabilities
+    assert sorted(predictions["utterance_id"]) == list(dataset["utterance_id"]) and len(predictions) == 48
+    table = predictions.set_index("utterance_id")
+    for fold in folds:
+        own = read_predictions(finished_run / f"fold_{fold.index:02d}" / "predictions.csv")
+        assert list(own["utterance_id"]) == [dataset[row]["utterance_id"] for row in fold.test]
+        pd.testing.assert_frame_equal(own.set_index("utterance_id"), table[table["fold"] == fold.index])
+    for row in dataset:
+        predicted = table.loc[row["utterance_id"]]
+        assert predicted["speaker_id"] == row["speaker_id"]
+        assert predicted["emotion"] == EMOTIONS[row["utterance_id"].split("-")[2]]
+        assert predicted["gender"] == ("male" if int(row["speaker_id"][-2:]) % 2 else "female")
+
+
+def test_probabilities_sum_to_one_and_name_the_prediction(predictions):
+    for column, names in (("predicted_emotion", LABELS), ("predicted_gender", ("female", "male"))):
+        values = predictions[[f"p_{name}" for name in names]].to_numpy()
+        np.testing.assert_allclose(values.sum(axis=1), 1, rtol=0, atol=5e-6)
+        assert values.min() >= 0
+        assert list(predictions[column]) == [names[best] for best in values.argmax(axis=1)]
+
+
+def test_a_reloaded_fold_gives_the_predictions_of_its_own_clips(finished_run, predictions, folds, ravdess):
+    # Clips differ in length, and each is heard alone here: a prediction in another clip's row would be seen.
+    table = predictions.set_index("utterance_id")
+    for fold in folds:
+        folder = finished_run / f"fold_{fold.index:02d}"
+        model = AutoModelForAudioClassification.from_pretrained(folder).eval()
+        extractor = AutoFeatureExtractor.from_pretrained(folder)
+        own = table[table["fold"] == fold.index]
+        lengths, expected = set(), []
+        for utterance_id in own.index:
+            waveform, rate = soundfile.read(ravdess[3] / f"{utterance_id.removeprefix('ravdess/')}.wav")
+            lengths.add(len(waveform))
+            with torch.no_grad():
+                output = model(**extractor(waveform, sampling_rate=rate, return_tensors="pt"))
+            expected.append(torch.cat((output.logits.softmax(-1), output.gender_logits.softmax(-1)), dim=1)[0])
+        expected = torch.stack(expected).numpy()
+        written = own[[f"p_{name}" for name in (*LABELS, "female", "male")]].to_numpy()
+        np.testing.assert_allclose(written, expected, rtol=0, atol=1e-5)
+        apart = np.abs(expected[:, None] - expected[None]).max(axis=2) + np.eye(len(own))
+        assert len(lengths) == 16 and apart.min() > 1e-4
+
+
+def test_metrics_are_those_of_the_predictions(finished_run, predictions, folds, dataset):
+    for fold in folds:
+        metrics = read_json(finished_run / f"fold_{fold.index:02d}" / "metrics.json")
+        for name, value in scikit_scores(predictions[predictions["fold"] == fold.index]).items():
+            assert metrics["test"][name] == pytest.approx(value, abs=1e-6), name
+        for part in ("train", "validation", "test"):
+            rows = getattr(fold, part)
+            assert metrics[f"num_{part}"] == len(rows) == 16
+            assert metrics[f"{part}_speakers"] == sorted({dataset[row]["speaker_id"] for row in rows})
+        assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2] and metrics["num_epochs"] == 2
+        # The checkpoint is that of the best epoch, the first of equally good ones.
+        scores = [epoch["validation_ua"] for epoch in metrics["history"]]
+        assert metrics["best_epoch"] == 1 + scores.index(max(scores))
+        assert metrics["validation"]["ua"] == max(scores)
+        best = metrics["history"][metrics["best_epoch"] - 1]
+        assert metrics["validation"]["loss"] == pytest.approx(best["validation_loss"], abs=1e-4)
+        assert metrics["train_s"] > 0 and metrics["peak_memory_bytes"] > 1e6
+
+
+def test_results_are_those_of_the_predictions(finished_run, predictions, results):
+    pooled = scikit_scores(predictions)
+    for name in SCORES:
+        assert results["pooled"][name]["value"] == pytest.approx(pooled[name], abs=1e-6)
+        folds = [scikit_scores(rows)[name] for _, rows in predictions.groupby("fold")]
+        assert results["folds"]["mean"][name] == pytest.approx(np.mean(folds), abs=1e-6)
+        assert results["folds"]["sd"][name] == pytest.approx(np.std(folds, ddof=1), abs=1e-6)
+    counts = results["confusion_matrix"]
+    truth, predicted = predictions["emotion"], predictions["predicted_emotion"]
+    assert counts["counts"] == confusion_matrix(truth, predicted, labels=counts["labels"]).tolist()
+    assert results["incomplete"] is None and results["unseen_speakers"] is True
+    assert results["run"]["num_eligible_utterances"] == 48 and results["run"]["num_speakers"] == 6
+    assert (results["run"]["corpus"], results["run"]["protocol"], results["run"]["num_folds"]) == (
+        "ravdess",
+        "speakers",
+        3,
+    )
+    assert results["run"]["licenses"] == ["CC BY-NC-SA 4.0"] and results["run"]["languages"] == ["en"]
+    assert not any("unseen" in warning or "Leak" in warning for warning in results["warnings"])
+
+    text = (finished_run / "results.md").read_text()
+    for name, shown in (("wa", "WA"), ("ua", "UA"), ("wf1", "WF1"), ("macro_f1", "macro F1"), ("gender_wa", "gender")):
+        assert f"| {shown}{' WA' if shown == 'gender' else ''} | {pooled[name]:.3f} |" in text
+
+
+def test_cards_and_plots(finished_run, predictions):
+    pooled = scikit_scores(predictions)
+    card = ModelCard.load(finished_run / "README.md")
+    values = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert values == pytest.approx({name: pooled[name] for name in ("wa", "ua", "wf1", "macro_f1")}, abs=1e-6)
+    assert "tested on the speakers 03 04" in (finished_run / "fold_01" / "README.md").read_text()
+    assert "no speaker is left to test it on" in (finished_run / "final" / "README.md").read_text()
+    plots = files_of(finished_run / "plots")
+    assert sorted(plots) == ["confusion_matrix.png", "learning_curves.png", "speakers.png"]
+    assert all(content.startswith(b"\x89PNG") and len(content) > 5000 for content in plots.values())
+
+
+def test_checkpoints_know_whom_they_met(finished_run, folds, dataset):
+    everybody = {f"ravdess/{number:02d}" for number in range(1, 7)}
+    for fold in folds:
+        config = CAMuLeNetConfig.from_pretrained(finished_run / f"fold_{fold.index:02d}")
+        test = {dataset[row]["speaker_id"] for row in fold.test}
+        assert config.training_speakers == sorted(everybody - test) and len(test) == 2
+    assert CAMuLeNetConfig.from_pretrained(finished_run / "final").training_speakers == sorted(everybody)
+
+
+def test_the_final_model_trains_for_the_median_best_epoch(finished_run, tmp_path):
+    best = [read_json(finished_run / f"fold_{index:02d}" / "metrics.json")["best_epoch"] for index in range(3)]
+    history = read_json(finished_run / "final" / "training.json")["history"]
+    assert [epoch["epoch"] for epoch in history] == list(range(1, sorted(best)[1] + 1))
+    assert all(set(epoch) == {"epoch", "train_loss"} for epoch in history)
+    model, report = AutoModelForAudioClassification.from_pretrained(finished_run / "final", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    first = AutoModelForAudioClassification.from_pretrained(finished_run / "fold_00")
+    assert not torch.equal(model.classifier.weight, first.classifier.weight)
+
+
+def test_the_command_makes_the_run(results, finished_run):
+    command = shlex.split(results["run"]["command"])
+    assert command[:2] == ["python", "run_ser.py"]
+    model_args, data_args, training_args = run_ser.parse_arguments(command[2:])
+    assert (data_args.corpus, data_args.num_folds, model_args.spec_augment) == ("ravdess", 3, True)
+    assert Path(training_args.output_dir) == finished_run
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The same OUT again
+
+
+def test_a_complete_run_is_not_redone_though_free_arguments_change(ravdess, finished_run, tmp_path, capsys):
+    out = tmp_path / "moved"
+    shutil.copytree(finished_run, out)
+    data_dir = tmp_path / "data"
+    shutil.copytree(ravdess[3], data_dir)
+
+    def state():
+        kept = [path for path in out.glob("f*/*") if path.name != "README.md"]
+        return {path: (path.stat().st_mtime_ns, digest(path)) for path in kept}
+
+    before = state()
+    free = ("--logging_steps", 3, "--folds", 0, 1, "--per_device_eval_batch_size", 3, "--save_total_limit", 5)
+    call(*ravdess, *FINISHED, *free, "--data_dir", data_dir, "--output_dir", out)
+    assert state() == before and len(before) > 30
+    assert "fold 0 is complete\nfold 1 is complete\n" in capsys.readouterr().out
+    results, expected = read_json(out / "results.json"), read_json(finished_run / "results.json")
+    assert "--logging_steps 3" in results["run"].pop("command") and expected["run"].pop("command")
+    assert results == expected
+
+
+def test_other_arguments_are_refused(ravdess, finished_run):
+    before = digests(finished_run)
+    changed = ("--learning_rate", "1.5e-7", "--seed", 7, "--dataloader_drop_last", "true", "--speed_factors", 0.9, 1.1)
+    message = refusal(*ravdess, *FINISHED, *changed, "--output_dir", finished_run)
+    lines = [line for line in message.splitlines() if line.startswith("  ")]
+    assert sorted(lines) == [
+        "  dataloader_drop_last: False before, True now",
+        "  learning_rate: 0.005 before, 1.5e-07 now",
+        "  seed: 42 before, 7 now",
+        "  speed_factors: [0.9] before, [0.9, 1.1] now",
+    ]
+    assert "holds a run with other arguments" in message and "Give another --output_dir" in message
+    assert "num_folds: 3 before, 2 now" in refusal(*ravdess, *FINISHED, "--num_folds", 2, "--output_dir", finished_run)
+    assert digests(finished_run) == before
+
+
+def test_other_data_are_refused(ravdess, finished_run, tmp_path):
+    data_dir = write_ravdess(tmp_path, emotions=("01", "03", "04"))
+    message = refusal(*ravdess, *FINISHED, "--data_dir", data_dir, "--output_dir", finished_run)
+    assert "dataset_sha256" in message and len([line for line in message.splitlines() if line.startswith("  ")]) == 1
+
+
+def test_small_learning_rates_are_held_unrounded(ravdess, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.FoldRunner, "run", lambda *args, **kwargs: None)
+    arguments = [*ravdess, "--num_folds", 3, "--output_dir", tmp_path, "--learning_rate"]
+    call(*arguments, "1.23456789e-6")
+    call(*arguments, "1.23456789e-6")
+    assert "learning_rate" in refusal(*arguments, "1.2345e-6")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Protocol random, single task, no validation
+
+
+@pytest.fixture(scope="module")
+def random_run(ravdess, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "random"
+    arguments = ("--protocol", "random", "--num_folds", 2, "--multitask", "false", "--num_train_epochs", 1)
+    call(*ravdess, *arguments, "--output_dir", folder, "--token", "hf_secret", "--hub_token=hf_secret")
+    return folder
+
+
+def test_protocol_random_marks_every_output(random_run):
+    results = read_json(random_run / "results.json")
+    assert results["unseen_speakers"] is False
+    assert any("Protocol random" in warning for warning in results["warnings"])
+    for name in ("results.md", "README.md", "fold_00/README.md", "fold_01/README.md", "final/README.md"):
+        text = (random_run / name).read_text()
+        assert "Protocol random" in text and "not unseen-speaker figures" in text, name
+
+
+def test_a_single_task_says_nothing_of_gender(random_run):
+    table = read_predictions(random_run / "predictions.csv")
+    assert list(table.columns) == HEAD + [f"p_{name}" for name in LABELS]
+    assert set(table["predicted_gender"]) == {""} and set(table["gender"]) == {"female", "male"}
+    results = read_json(random_run / "results.json")
+    assert results["pooled"]["gender_wa"]["value"] is None and results["run"]["multitask"] is False
+    assert "gender WA" not in (random_run / "results.md").read_text()
+    for index in (0, 1):
+        metrics = read_json(random_run / f"fold_{index:02d}" / "metrics.json")
+        rows = table[table["fold"] == index]
+        assert "gender_wa" not in metrics["test"]
+        assert metrics["test"]["ua"] == pytest.approx(
+            recall_score(rows["emotion"], rows["predicted_emotion"], average="macro", labels=list(EMOTIONS.values())),
+            abs=1e-6,
+        )
+        assert metrics["best_epoch"] is None and "validation" not in metrics
+    assert CAMuLeNetConfig.from_pretrained(random_run / "final").id2gender == {}
+    assert len(read_json(random_run / "final" / "training.json")["history"]) == 1
+
+
+def test_tokens_stay_out_of_the_outputs(random_run):
+    files = files_of(random_run)
+    assert [name for name, content in files.items() if b"hf_secret" in content] == []
+    assert b"--token ... --hub_token=..." in files["results.json"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checkpoints
+
+
+def test_a_checkpoint_is_tested_on_speakers_it_never_met(ravdess, finished_run, tmp_path):
+    checkpoint = ("--model_name_or_path", finished_run / "fold_00")
+    call(*ravdess, "--num_folds", 3, *checkpoint, "--do_predict", "--folds", 0, "--output_dir", tmp_path / "0")
+    written = (tmp_path / "0" / "fold_00" / "predictions.csv").read_text()
+    assert written == (finished_run / "fold_00" / "predictions.csv").read_text()
+    assert {path.name for path in (tmp_path / "0" / "fold_00").iterdir()} == {"predictions.csv", "metrics.json"}
+
+    message = refusal(*ravdess, "--num_folds", 3, *checkpoint, "--output_dir", tmp_path / "1")
+    assert "Leak: " in message and "--allow_leak" in message
+    assert "4 of the speakers to test on: ravdess/03, ravdess/04, ravdess/05, ravdess/06" in message
+    assert not (tmp_path / "1").exists()
+
+
+def test_an_allowed_leak_is_marked_in_every_output(ravdess, finished_run, tmp_path, capsys):
+    # The call that pools tests a fold without a leak: those of the others are not forgotten.
+    for folds in ((1, 2), (0,)):
+        checkpoint = ("--model_name_or_path", finished_run / "fold_00", "--allow_leak")
+        call(*ravdess, "--num_folds", 3, *checkpoint, "--do_predict", "--folds", *folds, "--output_dir", tmp_path)
+    results = read_json(tmp_path / "results.json")
+    assert any("Leak, allowed by --allow_leak" in warning for warning in results["warnings"])
+    assert results["unseen_speakers"] is False and results["run"]["warnings"]
+    for name in ("results.md", "README.md"):
+        assert "Leak, allowed by --allow_leak" in (tmp_path / name).read_text()
+    assert "warning: Leak, allowed" in capsys.readouterr().out
+    assert not (tmp_path / "final").exists()  # nothing was to be trained
+
+
+@pytest.fixture(scope="module")
+def emodb(tmp_path_factory):
+    """Arguments that name an EmoDB-like corpus: 8 tones of 4 speakers, angry or bored."""
+    folder = tmp_path_factory.mktemp("emodb")
+    for speaker in ("03", "08", "09", "10"):
+        for letter, pitch in (("W", 300), ("L", 100)):
+            time = np.arange(4000 + 50 * int(speaker)) / 16000
+            soundfile.write(folder / f"{speaker}a01{letter}a.wav", 0.3 * np.sin(2 * np.pi * pitch * time), 16000)
+    return "--corpus", "emodb", "--data_dir", folder, "--cache_dir", tmp_path_factory.mktemp("cache")
+
+
+def test_fine_tuning_for_other_labels(emodb, finished_run, tmp_path):
+    checkpoint = finished_run / "fold_00"
+    # At a learning rate of 0 every weight must still be the checkpoint's, but for the new head's.
+    still = ("--learning_rate", 0, "--num_train_epochs", 1)
+    call(*emodb, "--num_folds", 2, "--model_name_or_path", checkpoint, *still, "--output_dir", tmp_path)
+    met = [f"ravdess/{number:02d}" for number in (3, 4, 5, 6)]
+    table = read_predictions(tmp_path / "predictions.csv")
+    names = ["neutral", "happiness", "sadness", "anger", "fear", "disgust", "boredom"]
+    assert [column for column in table if column.startswith("p_")] == [
+        f"p_{name}" for name in (*names, "female", "male")
+    ]
+    assert set(table["emotion"]) == {"anger", "boredom"} and len(table) == 8
+    before = dict(CAMuLeNetForAudioClassification.from_pretrained(checkpoint).named_parameters())
+    for folder, speakers in (("fold_00", 2), ("final", 4)):
+        model = CAMuLeNetForAudioClassification.from_pretrained(tmp_path / folder)
+        assert list(model.config.id2label.values()) == names and model.config.label2id["boredom"] == 6
+        after = dict(model.named_parameters())
+        new = {name for name in before if before[name].shape != after[name].shape}
+        assert new == {"classifier.weight", "classifier.bias"} and before.keys() == after.keys()
+        for name in before.keys() - new:
+            torch.testing.assert_close(after[name], before[name], rtol=0, atol=0)
+        assert set(met) < set(model.config.training_speakers) and len(model.config.training_speakers) == 4 + speakers
+    results = read_json(tmp_path / "results.json")
+    assert results["unseen_speakers"] is True and not any("Leak" in warning for warning in results["warnings"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arguments
+
+DATA = ("--corpus", "ravdess", "--data_dir", "somewhere", "--output_dir", "out")
+
+
+def parsed(*argv) -> dict:
+    model_args, data_args, training_args = run_ser.parse_arguments([str(argument) for argument in argv])
+    return dataclasses.asdict(model_args) | dataclasses.asdict(data_args) | training_args.to_dict()
+
+
+def test_a_file_equals_flags(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "corpus: ravdess\ndata_dir: somewhere\noutput_dir: out\nfolds: [0, 2]\nmultitask: false\nseed: -1\n"
+        "learning_rate: 1e-3\nnum_train_epochs: 3\nwarmup_steps: null\nnote: two words\n"
+        "lr_scheduler_type: cosine_with_restarts\nlr_scheduler_kwargs: {num_cycles: 2}\n"
+    )
+    flags = ("--folds", 0, 2, "--multitask", "false", "--seed", -1, "--learning_rate", 1e-3, "--note", "two words")
+    scheduler = ("--lr_scheduler_type", "cosine_with_restarts", "--lr_scheduler_kwargs", '{"num_cycles": 2}')
+    from_file, from_flags = parsed(path), parsed(*DATA, *flags, "--num_train_epochs", 3, *scheduler)
+    assert from_file == from_flags
+    assert from_file["lr_scheduler_kwargs"] == {"num_cycles": 2} and from_file["folds"] == [0, 2]
+    later = parsed(path, "--learning_rate", 0.5, "--folds", 1)
+    assert (later["learning_rate"], later["folds"], later["num_train_epochs"]) == (0.5, [1], 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("corpus: ravdess\nlearnin_rate: 1\nfoldz: 1\n", "Unknown arguments: --learnin_rate, --foldz"),
+        ("- corpus\n", "must map argument names to values"),
+        ("corpus: [ravdess\n", "config.yaml is not YAML"),
+        ("corpus: ravdess\n", "--output_dir says where the run goes"),
+    ],
+)
+def test_bad_files(tmp_path, content, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    assert message in refusal(path)
+
+
+def test_flags_win_over_the_preset():
+    preset = presets.TRAINING["camulenet-small"]
+    from_preset = parsed(*DATA)
+    assert {name: from_preset[name] for name in preset} == preset
+    assert from_preset["speed_factors"] == presets.SPEED_FACTORS["camulenet-small"]
+    # Each of these is TrainingArguments' own default.
+    flags = {
+        "learning_rate": 5e-5,
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 3.0,
+        "lr_scheduler_type": "linear",
+        "weight_decay": 0.0,
+        "warmup_steps": 0,
+        "dataloader_pin_memory": True,
+    }
+    given = parsed(*DATA, *(text for name, value in flags.items() for text in (f"--{name}", value)))
+    assert {name: given[name] for name in flags} == flags
+    defaults = TrainingArguments("out").to_dict()
+    assert all(defaults[name] == value for name, value in flags.items())
+    assert parsed(*DATA, "--speed_factors", 0.8, 1.2)["speed_factors"] == [0.8, 1.2]
+
+
+def test_an_encoder_decides_the_preset():
+    assert parsed(*DATA)["preset"] == "camulenet-small"
+    assert parsed(*DATA, "--encoder_name_or_path", "openai/whisper-base")["preset"] == "camulenet"
+    assert parsed(*DATA, "--encoder_name_or_path", "x", "--preset", "paper")["preset"] == "paper"
+
+
+def test_spellings_that_transformers_allows():
+    expected = parsed(*DATA, "--multitask", "false", "--num_folds", 4)
+    assert expected["multitask"] is False and expected["num_folds"] == 4
+    assert parsed(*DATA[:4], "--output-dir=out", "--no_multitask", "--num-folds", 4) == expected
+
+
+def test_training_arguments_reach_the_trainer(ravdess, tmp_path, monkeypatch):
+    seen = []
+
+    class Recorder(Trainer):
+        def train(self, **kwargs):
+            seen.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "Trainer", Recorder)
+    flags = {
+        "max_grad_norm": 0.3,
+        "gradient_accumulation_steps": 4,
+        "max_steps": 7,
+        "adam_beta2": 0.9,
+        "optim": "sgd",
+        "seed": 3,
+        "eval_strategy": "epoch",
+        "train_sampling_strategy": "random",
+    }
+    argv = [text for name, value in flags.items() for text in (f"--{name}", value)]
+    with pytest.raises(KeyboardInterrupt):  # --eval_strategy has TrainingArguments set do_eval: it still trains
+        call(*ravdess, "--num_folds", 3, *argv, "--label_smoothing_factor", 0.1, "--output_dir", tmp_path)
+    (trainer,) = seen
+    assert {name: getattr(trainer.args, name) for name in flags} == flags
+    # The Trainer's own smoothing would leave out the gender's loss: the model does it.
+    assert trainer.args.label_smoothing_factor == 0 and trainer.model.config.label_smoothing == 0.1
+    assert isinstance(trainer.get_train_dataloader().batch_sampler.sampler, torch.utils.data.RandomSampler)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Errors
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Folders that are no data or no checkpoint."""
+    folder = tmp_path_factory.mktemp("folders")
+    for name, model_type in (("bert", "bert"), ("weightless", "whisper"), ("unknown", "no-such-model")):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps({"model_type": model_type}))
+    (folder / "empty").mkdir()
+    write_ravdess(folder / "misnamed", actors=(1, 2))
+    (folder / "misnamed" / "03-01-01-01-01-01-01.wav").rename(folder / "misnamed" / "03-01-09-01-01-01-01.wav")
+    write_ravdess(folder / "broken", actors=(1, 2))
+    (folder / "broken" / "03-01-01-01-01-01-01.wav").write_bytes(b"no audio at all")
+    soundfile.write(folder / "broken" / "03-01-05-01-02-01-02.wav", np.zeros(0), 16000)
+    write_ravdess(folder / "nan", actors=(1, 2))
+    for name in ("03-01-01-01-01-01-01.wav", "03-01-05-01-02-01-02.wav"):
+        soundfile.write(folder / "nan" / name, np.full(4000, np.nan), 16000, subtype="FLOAT")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("argv", "messages"),
+    [
+        (["--corpus", "nope"], ["unknown corpus 'nope'", "ravdess"]),
+        (["--preset", "big"], ["Unknown preset 'big'", "camulenet-small"]),
+        (["--protocol", "sessions"], ["unknown protocol 'sessions'", "loso"]),
+        (["--folds", "0", "3", "-1"], ["--folds 3 -1: there are 3 folds, 0 to 2"]),
+        (["--num_folds", "7"], ["7 folds of 6 speakers"]),
+        (["--no_such_flag", "1"], ["Unknown arguments: --no_such_flag"]),
+        (["--data_dir", "{}/missing"], ["missing is not a directory", "zenodo"]),
+        (["--data_dir", "{}/empty"], ["no audio of ravdess", "zenodo"]),
+        (["--data_dir", "{}/misnamed"], ["1 audio files", "03-01-09-01-01-01-01.wav"]),
+        (["--corpus", "emodb"], ["not named like emodb"]),
+        (
+            ["--data_dir", "{}/broken", "--num_folds", "2"],
+            ["03-01-01-01-01-01-01.wav: not readable", "03-01-05-01-02-01-02.wav: holds no samples"],
+        ),
+        (
+            ["--data_dir", "{}/nan", "--num_folds", "2"],
+            ["2 audio files cannot be used", "03-01-01-01-01-01-01.wav: holds NaN", "03-01-05-01-02-01-02.wav"],
+        ),
+        (["--preset", "camulenet"], ["freezes its encoder", "--preset camulenet-small"]),
+        (["--encoder_name_or_path", "{}/missing"], ["missing"]),
+        (["--encoder_name_or_path", "{}/bert"], ["'bert' checkpoint", "whisper"]),
+        (["--encoder_name_or_path", "{}/weightless"], ["weightless", "model.safetensors"]),
+        (["--encoder_name_or_path", "{}/unknown"], ["no-such-model"]),
+        (["--model_name_or_path", "{}/missing"], ["missing"]),
+        (["--model_name_or_path", "{}/weightless"], ["'whisper' checkpoint, not a CAMuLeNet one"]),
+        (["--encoder_context", "whole"], ["`encoder_context` is 'whole'"]),
+        (["--label_smoothing_factor", "1.5"], ["label_smoothing"]),
+        (["--speed_factors", "1.1", "0"], ["--speed_factors [1.1, 0.0]: a speed must be above 0"]),
+        (["--load_best_model_at_end", "true"], ["load_best_model_at_end"]),
+        (["--do_predict"], ["fold 0 is not trained yet"]),
+    ],
+    ids=lambda value: " ".join(value[:2]) if value[0].startswith("--") else "",
+)
+def test_what_the_user_can_mend_is_said_without_a_traceback(ravdess, folders, tmp_path, argv, messages):
+    argv = [argument.format(folders) for argument in argv]
+    message = refusal(*ravdess, "--num_folds", 3, "--output_dir", tmp_path / "out", *argv)
+    for part in messages:
+        assert part in message
+    assert "Traceback" not in message
+    assert not list((tmp_path / "out").glob("fold_*/*"))
+
+
+def test_no_output_dir(ravdess):
+    assert "--output_dir says where the run goes" in refusal(*ravdess)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Launchers, in processes of their own
+
+
+@pytest.fixture(scope="module")
+def tiny_checkpoint(tmp_path_factory):
+    """A CAMuLeNet checkpoint that met nobody: how a process that has no tiny preset gets a tiny model."""
+    torch.manual_seed(0)
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: index for index, name in enumerate(LABELS)}}
+    model = CAMuLeNetForAudioClassification(CAMuLeNetConfig(**TINY_PRESET, **labels))
+    folder = tmp_path_factory.mktemp("tiny_checkpoint")
+    model.save_pretrained(folder)
+    CAMuLeNetFeatureExtractor.from_model_config(model.config).save_pretrained(folder)
+    return folder
+
+
+def launch(launcher: list, *argv) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [*launcher, ROOT / "run_ser.py", *argv, "--use_cpu", "true", "--disable_tqdm", "true"]
+    return subprocess.run(map(str, command), capture_output=True, text=True, env=environment, timeout=280)
+
+
+def check_launched_run(folder: Path, num_processes: int):
+    results = read_json(folder / "results.json")
+    assert results["run"]["num_processes"] == num_processes and results["incomplete"] is None
+    table = read_predictions(folder / "predictions.csv")
+    assert len(table) == table["utterance_id"].nunique() == 48
+    assert results["pooled"]["ua"]["value"] == pytest.approx(scikit_scores(table)["ua"], abs=1e-6)
+    names = {path.name for path in folder.iterdir()}
+    files = {"arguments.json", "predictions.csv", "results.json", "results.md", "README.md"}
+    assert names == {*files, "plots", "final", "fold_00", "fold_01"}
+
+
+@pytest.mark.slow
+def test_two_processes(ravdess, tiny_checkpoint, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    arguments = ("--num_folds", 2, "--num_train_epochs", 2, "--per_device_train_batch_size", 4)
+    done = launch(
+        torchrun, *ravdess, "--model_name_or_path", tiny_checkpoint, *arguments, "--output_dir", tmp_path / "out"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_launched_run(tmp_path / "out", num_processes=2)
+    assert done.stdout.count("score ") == 1 and done.stdout.count("the model to use is") == 1
+    assert read_json(tmp_path / "out" / "results.json")["run"]["batch_size"] == 8
+
+    # One process on the checkpoint of a fold predicts what the two did.
+    checkpoint = ("--model_name_or_path", tmp_path / "out" / "fold_00", "--do_predict", "--folds", 0)
+    call(*ravdess, "--num_folds", 2, *checkpoint, "--output_dir", tmp_path / "alone")
+    tables = [read_predictions(tmp_path / name / "fold_00" / "predictions.csv") for name in ("out", "alone")]
+    pd.testing.assert_frame_equal(*tables, check_exact=False, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_accelerate_launch(ravdess, tiny_checkpoint, tmp_path):
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", 1]
+    arguments = ("--num_folds", 2, "--num_train_epochs", 1, "--model_name_or_path", tiny_checkpoint)
+    done = launch(accelerate, *ravdess, *arguments, "--output_dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_launched_run(tmp_path / "out", num_processes=1)
+
+
+@pytest.mark.slow
+def test_an_error_ends_the_process_with_code_1_and_its_message(ravdess, tmp_path):
+    done = launch([sys.executable], *ravdess, "--num_folds", 3, "--folds", 99, "--output_dir", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.rstrip().splitlines()[-1] == "run-ser: --folds 99: there are 3 folds, 0 to 2."
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,337 @@
+"""The runner of folds: where models come from, what is trained on what, interruption, scores."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, recall_score
+from tiny_runs import FINISHED, TINY_PRESET, call, digest, digests, put_tiny_preset
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments, WhisperConfig, WhisperModel
+
+from dataset_scripts import load_corpus
+from dataset_scripts.folds import get_folds
+from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetForAudioClassification
+from ser_protocol import runner
+from ser_protocol.feature_cache import IGNORED_LABEL, FeatureStore
+from ser_protocol.runner import FoldRunner, ModelSource, RunError, compute_metrics, dataset_hash, median_best_epoch
+from ser_protocol.statistics import read_predictions
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch):
+    put_tiny_preset(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def dataset(ravdess):
+    arguments = dict(zip(ravdess[::2], ravdess[1::2]))
+    return load_corpus(arguments["--corpus"], arguments["--data_dir"], cache_dir=arguments["--cache_dir"])
+
+
+@pytest.fixture
+def fold_runner(dataset, tmp_path, tiny_preset):
+    """Builds a `FoldRunner` over `dataset`; keyword arguments are TrainingArguments'."""
+
+    def build(dataset=dataset, augment=None, **arguments) -> FoldRunner:
+        arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "disable_tqdm": True, **arguments}
+        args = TrainingArguments(output_dir=str(tmp_path / "out"), use_cpu=True, learning_rate=5e-3, **arguments)
+        source = ModelSource("camulenet-small")
+        return FoldRunner(dataset, source.build(dataset, []).camulenet.feature_extractor, source, args, augment)
+
+    return build
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Interruption
+
+
+class Interruption(TrainerCallback):
+    """Ctrl-C after the first epoch is saved."""
+
+    def on_save(self, args, state, control, **kwargs):
+        raise KeyboardInterrupt
+
+
+def with_interruption(make_trainer):
+    def make(*args, **kwargs):
+        trainer = make_trainer(*args, **kwargs)
+        trainer.add_callback(Interruption())
+        return trainer
+
+    return make
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(ravdess, finished_run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    arguments = [*ravdess, *FINISHED, "--output_dir", out]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FoldRunner, "_trainer", with_interruption(FoldRunner._trainer))
+        call(*arguments)
+    assert {path.name for path in (out / "fold_00").iterdir()} == {"trainer"}
+    (written,) = (out / "fold_00" / "trainer").iterdir()
+    half_written = written.with_name("checkpoint-999")  # what a kill in the middle of writing leaves
+    half_written.mkdir()
+    shutil.copy(written / "model.safetensors", half_written)
+
+    epochs = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_run_epoch", counted(Trainer._run_epoch, epochs))
+        call(*arguments, "--folds", 0)
+    assert epochs == [1]  # the second one only
+    assert "Folds [1, 2] of 3 are still to be done" in capsys.readouterr().out
+    for name in ("predictions.csv", "model.safetensors", "config.json"):
+        assert digest(out / "fold_00" / name) == digest(finished_run / "fold_00" / name)
+    metrics, expected = (json.loads((folder / "fold_00/metrics.json").read_text()) for folder in (out, finished_run))
+    assert metrics["train_s"] is None and expected["train_s"] > 0
+    timeless = ("train_s", "peak_memory_bytes")
+    assert {n: v for n, v in metrics.items() if n not in timeless} == {
+        n: v for n, v in expected.items() if n not in timeless
+    }
+    assert not (out / "fold_00" / "trainer").exists() and not (out / "results.json").exists()
+
+    # The other folds in a call of their own: the same seed, the same predictions, pooled at the end.
+    before = digests(out / "fold_00")
+    call(*arguments, "--folds", 2, 1)
+    after = digests(out / "fold_00")
+    assert after.pop("README.md") and after == before
+    for name in ("predictions.csv", "final/model.safetensors", "fold_02/model.safetensors"):
+        assert digest(out / name) == digest(finished_run / name)
+    results, expected = (json.loads((folder / "results.json").read_text()) for folder in (out, finished_run))
+    assert results["pooled"] == expected["pooled"] and results["interval"] == expected["interval"]
+
+
+def counted(run_epoch, epochs: list):
+    def run(self, *args, **kwargs):
+        epochs.append(kwargs["epoch"])
+        return run_epoch(self, *args, **kwargs)
+
+    return run
+
+
+def test_a_trained_fold_that_was_not_tested_is_not_trained_again(ravdess, tmp_path, finished_run, monkeypatch):
+    arguments = [*ravdess, *FINISHED, "--folds", 1, "--output_dir", tmp_path]
+    call(*arguments, "--do_train")
+    fold = tmp_path / "fold_01"
+    assert not (fold / "predictions.csv").exists() and not (fold / "metrics.json").exists()
+    weights = (fold / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(Trainer, "train", lambda *args, **kwargs: pytest.fail("trained again"))
+    call(*arguments, "--do_predict")
+    assert (fold / "model.safetensors").stat().st_mtime_ns == weights
+    assert (fold / "predictions.csv").read_text() == (finished_run / "fold_01/predictions.csv").read_text()
+    assert "validation" not in json.loads((fold / "metrics.json").read_text())  # not asked for
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One fold
+
+
+def test_unknown_genders(dataset, fold_runner, capsys):
+    genders = [None if row["speaker_id"] in ("ravdess/02", "ravdess/05") else row["gender"] for row in dataset]
+    features = dataset.features
+    partly = dataset.remove_columns("gender").add_column("gender", genders).cast(features)
+    folds = get_folds(dataset, "speakers", 3)
+    fold_runner(partly, disable_tqdm=False).run(folds[0])
+
+    directory = fold_runner().fold_dir(0)
+    table = read_predictions(directory / "predictions.csv")
+    assert set(table["gender"][table["speaker_id"] == "ravdess/02"]) == {""}
+    assert set(table["gender"][table["speaker_id"] == "ravdess/01"]) == {"male"}
+    assert set(table["predicted_gender"]) <= {"female", "male"} and len(table) == 16
+    known = table[table["gender"] != ""]
+    test = json.loads((directory / "metrics.json").read_text())["test"]
+    assert test["gender_wa"] == pytest.approx(accuracy_score(known["gender"], known["predicted_gender"]), abs=1e-6)
+    assert "fold 0, epoch 1: train loss" in capsys.readouterr().out
+
+
+def test_training_features_alone_are_augmented(dataset, fold_runner, monkeypatch):
+    subsets = {"training": [], "other": []}
+    for name, calls in (("training_subset", subsets["training"]), ("subset", subsets["other"])):
+        original = getattr(FeatureStore, name)
+        monkeypatch.setattr(FeatureStore, name, recorded(original, calls))
+    fold = get_folds(dataset, "speakers", 3)[1]
+    fold_runner(augment=torch.zeros_like).run(fold)
+    (training,) = subsets["training"]
+    assert training["rows"] == fold.train and training["result"].augment is torch.zeros_like
+    assert not training["result"][0]["mfcc"].any()
+    tested = [sorted(call["rows"]) for call in subsets["other"]]
+    assert tested == [fold.validation, fold.validation, fold.test]
+    for call_ in subsets["other"]:
+        assert call_["result"].augment is None
+        assert all(bool(call_["result"][place]["mfcc"].any()) for place in range(16))
+
+
+def recorded(method, calls: list):
+    def call_and_record(self, rows, *args):
+        result = method(self, rows, *args)
+        calls.append({"rows": list(rows), "result": result})
+        return result
+
+    return call_and_record
+
+
+def test_steps_in_place_of_epochs(dataset, fold_runner):
+    fold = get_folds(dataset, "speakers", 3)[0]
+    built = fold_runner(max_steps=3, logging_first_step=True)  # one and a half of epochs of two steps
+    built.run(fold)
+    metrics = json.loads((built.fold_dir(0) / "metrics.json").read_text())
+    assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2]
+    scores = [epoch["validation_ua"] for epoch in metrics["history"]]
+    assert metrics["best_epoch"] == 1 + int(np.argmax(scores))
+    assert metrics["validation"]["ua"] == max(scores)
+
+
+def test_the_final_model_trains_for_the_best_epoch(dataset, fold_runner, tmp_path, monkeypatch):
+    seen = []
+
+    class Recorder(Trainer):
+        def train(self, **kwargs):
+            seen.append((self.args.num_train_epochs, self.args.max_steps, len(self.train_dataset), self.eval_dataset))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "Trainer", Recorder)
+    for num_epochs in (7, None):
+        with pytest.raises(KeyboardInterrupt):
+            fold_runner(max_steps=3).train_final(tmp_path / "final", num_epochs)
+    assert seen == [(7, -1, 48, None), (1, 3, 48, None)]
+
+
+def test_nothing_random_predicts(dataset, fold_runner, tmp_path):
+    fold = get_folds(dataset, "speakers", 3)[0]
+    with pytest.raises(RunError, match="fold 0 is not trained yet: --do_train"):
+        fold_runner().run(fold, do_train=False)
+
+    source = ModelSource("camulenet-small")
+    others = {
+        "two": ({"id2label": {0: "calm", 1: "fear"}}, "calm, fear, female, male"),
+        "single": ({"id2gender": {}}, "neutral, calm, .*, surprise"),
+    }
+    for name, (fields, predicted) in others.items():
+        config = source.build(dataset, []).config
+        other = CAMuLeNetConfig.from_dict({**config.to_dict(), **fields})
+        CAMuLeNetForAudioClassification(other).save_pretrained(tmp_path / name)
+        built = fold_runner()
+        built.source = ModelSource("camulenet-small", model_name_or_path=str(tmp_path / name))
+        with pytest.raises(RunError, match=f"{name} predicts {predicted}, not neutral, calm, .*Fine-tune it"):
+            built.run(fold, do_train=False)
+    # Without the gender the single-task checkpoint serves as it is.
+    built.source = dataclasses.replace(built.source, overrides={"id2gender": {}})
+    built.run(fold, do_train=False)
+    assert not (read_predictions(built.fold_dir(0) / "predictions.csv")["predicted_gender"] != "").any()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    """Folder of a tiny Whisper checkpoint."""
+    torch.manual_seed(3)
+    sizes = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+    decoder = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16, "vocab_size": 20}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    folder = tmp_path_factory.mktemp("whisper")
+    WhisperModel(WhisperConfig(**sizes, **decoder, **tokens)).save_pretrained(folder)
+    return folder
+
+
+def test_model_from_scratch(dataset, tiny_preset):
+    model = ModelSource("camulenet-small", overrides={"dropout": 0.25}).build(dataset, ["b", "a", "b"])
+    assert list(model.config.id2label.values()) == dataset.features["emotion"].names
+    assert model.config.label2id["surprise"] == 7 and model.config.id2gender == {0: "female", 1: "male"}
+    assert model.config.training_speakers == ["a", "b"]
+    assert model.config.dropout == 0.25 and model.config.branch_size == TINY_PRESET["branch_size"]
+
+
+def test_model_around_an_encoder(dataset, whisper, tiny_preset):
+    model = ModelSource("camulenet-small", str(whisper)).build(dataset, [])
+    expected = WhisperModel.from_pretrained(whisper).encoder.state_dict()
+    encoder = model.camulenet.speech_encoder.encoder.state_dict()
+    assert expected.keys() == encoder.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(encoder[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("preset", ["camulenet", "paper", "paper-fixed"])
+def test_a_frozen_encoder_with_random_weights_is_refused(dataset, preset):
+    with pytest.raises(RunError, match=f"The preset {preset} freezes its encoder.*random.*camulenet-small"):
+        ModelSource(preset).build(dataset, [])
+
+
+def test_an_encoder_in_the_place_of_a_model(dataset, whisper):
+    with pytest.raises(RunError, match="'whisper' checkpoint.*--encoder_name_or_path"):
+        ModelSource("camulenet-small", model_name_or_path=str(whisper)).prior_speakers()
+
+
+def test_a_checkpoint_gets_new_heads_and_keeps_the_rest(dataset, finished_run):
+    part = dataset.select_columns(["utterance_id", "emotion", "gender"])
+    features = part.features.copy()
+    features["emotion"] = type(features["emotion"])(names=["anger", "boredom"])
+    two = part.map(lambda row: {"emotion": row["emotion"] % 2}, load_from_cache_file=False).cast(features)
+    checkpoint = finished_run / "fold_02"
+    source = ModelSource("camulenet-small", model_name_or_path=str(checkpoint))
+    torch.manual_seed(5)
+    model = source.build(two, ["emodb/03"])
+    assert model.config.id2label == {0: "anger", 1: "boredom"} and model.config.num_labels == 2
+    assert model.config.training_speakers == ["emodb/03", *(f"ravdess/{number:02d}" for number in (1, 2, 3, 4))]
+    assert model.config.branch_size == TINY_PRESET["branch_size"]
+    before, after = CAMuLeNetForAudioClassification.from_pretrained(checkpoint).state_dict(), model.state_dict()
+    new = {name for name in before if before[name].shape != after[name].shape}
+    assert new == {"classifier.weight", "classifier.bias"} and before.keys() == after.keys()
+    for name in before.keys() - new:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scores
+
+
+def test_compute_metrics():
+    logits = np.array([[2.0, 0, 0], [0, 1, 0], [0, 0, 3], [1, 0, 0], [0, 1, 0]])
+    gender_logits = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1], [1, 0]])
+    labels = np.array([0, 1, 1, 0, 0])
+    genders = np.array([0, 1, 1, IGNORED_LABEL, IGNORED_LABEL])
+    scores = compute_metrics(EvalPrediction((logits, gender_logits), (labels, genders)))
+    predicted = [0, 1, 2, 0, 1]
+    assert scores["wa"] == pytest.approx(accuracy_score(labels, predicted)) == 0.6
+    expected = recall_score(labels, predicted, labels=[0, 1], average="macro")
+    assert scores["ua"] == pytest.approx(expected) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores["gender_wa"] == pytest.approx(2 / 3)
+
+    unknown = np.full(5, IGNORED_LABEL)
+    assert "gender_wa" not in compute_metrics(EvalPrediction((logits, gender_logits), (labels, unknown)))
+    single = compute_metrics(EvalPrediction(logits, (labels, genders)))
+    assert "gender_wa" not in single and single["ua"] == scores["ua"]
+
+
+def test_median_best_epoch():
+    def folds(*best):
+        return [{"best_epoch": epoch} for epoch in best]
+
+    assert median_best_epoch(folds(3, 9, 4)) == 4
+    assert median_best_epoch(folds(3, 4)) == 4
+    assert median_best_epoch(folds(None, 2, None)) == 2
+    assert median_best_epoch([*folds(None), {}]) is None
+
+
+def test_dataset_hash_knows_what_is_learnt(dataset):
+    known = dataset_hash(dataset)
+    assert known == dataset_hash(dataset.select(range(len(dataset)))) and len(known) == 64
+    assert dataset_hash(dataset.select(range(len(dataset) - 1))) != known
+    for column, value in (("emotion", 1), ("gender", None), ("speaker_id", "ravdess/99"), ("duration_s", 1.0)):
+        values = [value, *list(dataset[column])[1:]]
+        table = dataset.remove_columns(column).add_column(column, values)
+        assert dataset_hash(table) != known, column
+
+
+def test_predictions_and_metrics_of_complete_folds_only(finished_run, fold_runner, tmp_path):
+    built = fold_runner()
+    built.output_dir = finished_run
+    expected = pd.concat(read_predictions(finished_run / f"fold_{index:02d}/predictions.csv") for index in (0, 1, 2))
+    pd.testing.assert_frame_equal(built.predictions(3), expected)
+    assert [metrics["fold"] for metrics in built.metrics(2)] == [0, 1]
+    assert built.is_complete(2) and not built.is_complete(3)
