@@ -125,6 +125,7 @@ FREE_TRAINING_PREFIXES = (
     "include_", "prediction_",
 )  # fmt: skip
 HELD_ARGUMENTS = {"dataloader_drop_last", "eval_delay"}  # these do, whatever their prefix
+PART_OF_A_RUN = re.compile(r"--(folds\b|do[_-](train|eval|predict)\b)")
 TOKEN = re.compile(r"(--(?:hub[_-])?token[ =])\S+")
 
 
@@ -269,12 +270,13 @@ def describe_run(model_args, data_args, training_args, dataset, folds, model, wa
 
 def whole_command(argv: list[str]) -> str:
     """The command that does all that this call and the earlier ones of its array did; without tokens."""
-    argv = [flag for flag in argv if not flag.startswith("--do_")]
-    if "--folds" in argv:
-        start = argv.index("--folds")
-        rest = next((end for end in range(start + 1, len(argv)) if argv[end].startswith("--")), len(argv))
-        argv = argv[:start] + argv[rest:]
-    return "python run_ser.py " + TOKEN.sub(r"\1...", shlex.join(argv))
+    whole, is_part = [], False
+    for argument in argv:
+        if argument.startswith("--"):
+            is_part = bool(PART_OF_A_RUN.match(argument))
+        if not is_part:
+            whole.append(argument)
+    return "python run_ser.py " + TOKEN.sub(r"\1...", shlex.join(whole))
 
 
 class CollectedWarnings(logging.Handler):

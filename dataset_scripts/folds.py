@@ -59,8 +59,8 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
         protocol: `loso`, one test speaker a fold; `speakers`, `num_folds` groups of speakers balanced in gender;
             `random`, utterances dealt at random, class by class, without regard to speakers: deliberately leaky, for
             showing what leaks are worth.
-        num_folds: number of folds; by default the corpus's standard (RAVDESS 12, EmoDB 10), else 10, or fewer with fewer speakers.
-            `loso` has as many as there are speakers.
+        num_folds: number of folds; by default the corpus's standard (RAVDESS 12, EmoDB 10), else 10, or as many as
+            there are speakers, if these are fewer. `loso` has as many as there are speakers.
         seed: 0 keeps the natural order of the speakers; any other shuffles them. For `random` always a shuffle.
 
     Raises:

@@ -273,8 +273,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         if waveform.ndim == 2:
             if min(waveform.shape) > MAX_CHANNELS:
                 raise ValueError(
-                    f"The audio has the shape {waveform.shape}, read as {min(waveform.shape)} channels of one recording. "
-                    "A batch is a list of recordings."
+                    f"The audio has the shape {waveform.shape}, read as {min(waveform.shape)} channels of one "
+                    "recording. A batch is a list of recordings."
                 )
             waveform = waveform.mean(axis=np.argmin(waveform.shape))
         if not np.isfinite(waveform).all():

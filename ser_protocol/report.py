@@ -281,7 +281,7 @@ def scores_table(results):
 
 
 def _score_rows(results):
-    rows = [["score", "pooled", "95 % interval", "folds: mean ± sd", "majority class"]]
+    rows = [["score", "pooled", "95 % interval", "folds: mean ± sd", "majority"]]
     for name in _scores_given({name: score["value"] for name, score in results["pooled"].items()}):
         score, folds = results["pooled"][name], results["folds"]
         interval = "–" if score["low"] is None else f"{_score(score['low'])} to {_score(score['high'])}"

@@ -7,7 +7,13 @@ predicted_gender`, and one `p_<label>` column for each label. `gender` is empty 
 Clips of one speaker resemble each other, so the unit that is resampled is the speaker (a cluster bootstrap: Davison &
 Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). The interval says how the pooled figure would
 move with other speakers, the models being fixed; it leaves out the spread between training seeds.
+
+    python -m ser_protocol.statistics A/predictions.csv B/predictions.csv
+
+prints how far A is ahead of B on the same utterances.
 """
+
+import argparse
 
 import numpy as np
 import pandas as pd
@@ -205,3 +211,18 @@ def _filled(column):
 
 def _some(ids, shown=3):
     return ", ".join(map(str, ids[:shown])) + (", ..." if len(ids) > shown else "")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Difference of two predictions tables on the same utterances.")
+    parser.add_argument("a", help="A predictions.csv.")
+    parser.add_argument("b", help="Another, of the same utterances.")
+    arguments = parser.parse_args()
+    difference = paired_difference(read_predictions(arguments.a), read_predictions(arguments.b))
+    for name in ("wa", "ua"):
+        values = [f"{difference[name][key]:+.3f}" for key in ("difference", "low", "high")]
+        print(f"{name.upper()} {values[0]} (95 % interval over speakers {values[1]} to {values[2]})")
+
+
+if __name__ == "__main__":
+    main()

@@ -216,6 +216,25 @@ def test_the_command_makes_the_run(results, finished_run):
     assert Path(training_args.output_dir) == finished_run
 
 
+def test_the_command_is_that_of_the_whole_run_without_tokens():
+    argv = [
+        "a b.yaml",
+        "--do_train",
+        "True",
+        "--folds",
+        "0",
+        "1",
+        "--seed",
+        "-1",
+        "--do-eval",
+        "--folds=2",
+        "--preset=x",
+    ]
+    assert run_ser.whole_command(argv) == "python run_ser.py 'a b.yaml' --seed -1 --preset=x"
+    argv = ["--token", "hf_1", "--hub_token=hf_2", "--hub-token", "hf_3", "--do_predict"]
+    assert run_ser.whole_command(argv) == "python run_ser.py --token ... --hub_token=... --hub-token ..."
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The same OUT again
 
@@ -234,7 +253,7 @@ def test_a_complete_run_is_not_redone_though_free_arguments_change(ravdess, fini
     free = ("--logging_steps", 3, "--folds", 0, 1, "--per_device_eval_batch_size", 3, "--save_total_limit", 5)
     call(*ravdess, *FINISHED, *free, "--data_dir", data_dir, "--output_dir", out)
     assert state() == before and len(before) > 30
-    assert "fold 0 is complete\nfold 1 is complete\n" in capsys.readouterr().out
+    assert "validation: " not in capsys.readouterr().out  # the line of a fold that is run
     results, expected = read_json(out / "results.json"), read_json(finished_run / "results.json")
     assert "--logging_steps 3" in results["run"].pop("command") and expected["run"].pop("command")
     assert results == expected
@@ -264,7 +283,7 @@ def test_other_data_are_refused(ravdess, finished_run, tmp_path):
 
 def test_small_learning_rates_are_held_unrounded(ravdess, tmp_path, monkeypatch):
     monkeypatch.setattr(runner.FoldRunner, "run", lambda *args, **kwargs: None)
-    arguments = [*ravdess, "--num_folds", 3, "--output_dir", tmp_path, "--learning_rate"]
+    arguments = [*ravdess, "--num_folds", 3, "--do_train", "--output_dir", tmp_path, "--learning_rate"]
     call(*arguments, "1.23456789e-6")
     call(*arguments, "1.23456789e-6")
     assert "learning_rate" in refusal(*arguments, "1.2345e-6")
@@ -446,13 +465,15 @@ def test_flags_win_over_the_preset():
     assert {name: given[name] for name in flags} == flags
     defaults = TrainingArguments("out").to_dict()
     assert all(defaults[name] == value for name, value in flags.items())
-    assert parsed(*DATA, "--speed_factors", 0.8, 1.2)["speed_factors"] == [0.8, 1.2]
+    assert parsed(*DATA, "--speed_factors", 0.8, 1, 1.2)["speed_factors"] == [0.8, 1.2]
+    assert parsed(*DATA, "--speed_factors", 1)["speed_factors"] == []
 
 
 def test_an_encoder_decides_the_preset():
     assert parsed(*DATA)["preset"] == "camulenet-small"
     assert parsed(*DATA, "--encoder_name_or_path", "openai/whisper-base")["preset"] == "camulenet"
     assert parsed(*DATA, "--encoder_name_or_path", "x", "--preset", "paper")["preset"] == "paper"
+    assert parsed(*DATA, "--model_name_or_path", "x")["preset"] is None  # a checkpoint brings its own
 
 
 def test_spellings_that_transformers_allows():
@@ -546,6 +567,7 @@ def folders(tmp_path_factory):
         (["--speed_factors", "1.1", "0"], ["--speed_factors [1.1, 0.0]: a speed must be above 0"]),
         (["--load_best_model_at_end", "true"], ["load_best_model_at_end"]),
         (["--do_predict"], ["fold 0 is not trained yet"]),
+        (["--model_name_or_path", "x", "--preset", "paper"], ["brings its own encoder and preset"]),
     ],
     ids=lambda value: " ".join(value[:2]) if value[0].startswith("--") else "",
 )
@@ -556,6 +578,11 @@ def test_what_the_user_can_mend_is_said_without_a_traceback(ravdess, folders, tm
         assert part in message
     assert "Traceback" not in message
     assert not list((tmp_path / "out").glob("fold_*/*"))
+
+
+def test_mending_the_audio_is_no_change_of_arguments(ravdess, folders, tmp_path):
+    message = refusal(*ravdess, "--data_dir", folders / "nan", "--num_folds", 2, "--output_dir", tmp_path / "out")
+    assert "NaN" in message and not (tmp_path / "out").exists()
 
 
 def test_no_output_dir(ravdess):

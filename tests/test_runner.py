@@ -82,7 +82,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(ravdess, finished_run, 
         patch.setattr(Trainer, "_run_epoch", counted(Trainer._run_epoch, epochs))
         call(*arguments, "--folds", 0)
     assert epochs == [1]  # the second one only
-    assert "Folds [1, 2] of 3 are still to be done" in capsys.readouterr().out
+    assert "Only 1 of 3 folds are complete (0). No pooled figures yet." in capsys.readouterr().out
     for name in ("predictions.csv", "model.safetensors", "config.json"):
         assert digest(out / "fold_00" / name) == digest(finished_run / "fold_00" / name)
     metrics, expected = (json.loads((folder / "fold_00/metrics.json").read_text()) for folder in (out, finished_run))
