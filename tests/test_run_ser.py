@@ -217,19 +217,7 @@ def test_the_command_makes_the_run(results, finished_run):
 
 
 def test_the_command_is_that_of_the_whole_run_without_tokens():
-    argv = [
-        "a b.yaml",
-        "--do_train",
-        "True",
-        "--folds",
-        "0",
-        "1",
-        "--seed",
-        "-1",
-        "--do-eval",
-        "--folds=2",
-        "--preset=x",
-    ]
+    argv = shlex.split("'a b.yaml' --do_train True --folds 0 1 --seed -1 --do-eval --folds=2 --preset=x")
     assert run_ser.whole_command(argv) == "python run_ser.py 'a b.yaml' --seed -1 --preset=x"
     argv = ["--token", "hf_1", "--hub_token=hf_2", "--hub-token", "hf_3", "--do_predict"]
     assert run_ser.whole_command(argv) == "python run_ser.py --token ... --hub_token=... --hub-token ..."
