@@ -204,7 +204,6 @@ def test_console_table(predictions, fold_metrics, run):
         "±",
         "sd",
         "majority",
-        "class",
     ]
     assert lines[2].split()[:2] == ["WA", "0.667"]
     assert len({line.index(cell) for line, cell in zip(lines[1:4], ("pooled", "0.667", "0.667"))}) == 1
