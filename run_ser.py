@@ -32,6 +32,7 @@ import torch
 import yaml
 from huggingface_hub import HfApi
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from dataset_scripts import CORPORA, CorpusError, load_corpus
 from dataset_scripts.demo import DISCLAIMER
@@ -298,6 +299,7 @@ def set_up_threads(trains_encoder: bool) -> None:
 
 def run(model_args: ModelArguments, data_args: DataArguments, training_args: TrainingArguments) -> None:
     """Everything that the arguments ask for."""
+    transformers_logging.disable_progress_bar()  # of writing weights, every epoch; the folds have theirs
     data_warnings = CollectedWarnings()
     logging.getLogger("dataset_scripts").addHandler(data_warnings)
     dataset = load_corpus(data_args.corpus, data_args.data_dir, cache_dir=model_args.cache_dir)
@@ -321,8 +323,12 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         warnings = leak_warnings(data_args, dataset, folds if data_args.allow_leak else wanted, source)
         # Built once before hours are spent: an encoder that cannot be used is an error now.
         model = source.build(dataset, [])
+    except RunError:
+        raise
     except (ValueError, OSError) as error:
-        raise RunError(str(error)) from error
+        name = model_args.model_name_or_path or model_args.encoder_name_or_path or model_args.preset
+        where = "" if Path(name).exists() else " (there is no such directory here)"
+        raise RunError(f"{name} cannot be used{where}: {error}") from error
     extractor = model.camulenet.feature_extractor
     warnings += data_warnings.messages + cut_warnings(dataset, extractor)
     arguments = held_arguments(model_args, data_args, training_args, len(folds), dataset_hash(dataset))

@@ -226,7 +226,7 @@ class FoldRunner:
             "fold": fold.index,
             **{f"{part}_speakers": speakers_of(self.dataset, getattr(fold, part)) for part in PARTS},
             **{f"num_{part}": len(getattr(fold, part)) for part in PARTS},
-            "num_epochs": self.args.num_train_epochs,
+            "num_epochs": math.ceil(self.args.num_train_epochs),
             **training,
         }
         # With --allow_leak test speakers are among these: the report says so by comparing them.
@@ -312,6 +312,8 @@ class FoldRunner:
             )
         trainer.save_model(str(directory))
         if trainer.is_world_process_zero():
+            # The Trainer's pickle of its arguments: a checkpoint holds safetensors, JSON and Python only.
+            (directory / "training_args.bin").unlink(missing_ok=True)
             write_json(directory / TRAINING_RECORD, training)
         trainer.accelerator.wait_for_everyone()
         return model, training

@@ -82,7 +82,11 @@ def test_the_files_of_a_run(finished_run):
     for folder in ("fold_00", "fold_01", "fold_02"):
         assert checkpoint | {"predictions.csv", "metrics.json"} <= set(os.listdir(finished_run / folder))
     assert checkpoint <= set(os.listdir(finished_run / "final"))
-    left_over = [name for name in files_of(finished_run) if "trainer" in name or "optimizer" in name or ".tmp" in name]
+    left_over = [
+        name
+        for name in files_of(finished_run)
+        if any(part in name for part in ("trainer", "optimizer", ".tmp", ".bin"))
+    ]
     assert left_over == []
 
 
