@@ -174,24 +174,6 @@ def read_audio(audio: Mapping) -> tuple[np.ndarray, int]:
     return waveform, sampling_rate
 
 
-def check_audio(dataset: datasets.Dataset) -> None:
-    """Decode every row once, with a progress bar.
-
-    Raises:
-        CorpusError: lists all rows that `read_audio` refuses.
-    """
-    problems = []
-    for audio in datasets.utils.tqdm(dataset["audio"], total=len(dataset), desc="Checking audio", unit=" clips"):
-        try:
-            read_audio(audio)
-        except CorpusError as error:
-            problems.append(str(error))
-    if problems:
-        raise CorpusError(
-            f"{len(problems)} of {len(dataset)} clips cannot be used; replace or remove them:\n{listed(problems)}"
-        )
-
-
 def validate(dataset: datasets.Dataset) -> None:
     """Hold a dataset against the row schema; builders do this with every result.
 

@@ -18,7 +18,6 @@ from dataset_scripts.schema import (
     GENDERS,
     CorpusBuilder,
     CorpusError,
-    check_audio,
     find_audio,
     read_audio,
     row_features,
@@ -327,24 +326,21 @@ def test_read_audio_prefers_bytes(tmp_path):
     assert len(read_audio(audio)[0]) == 5
 
 
-def test_bad_audio_is_refused_by_name_and_listed(data_dir, cache_dir):
+def test_bad_audio_is_refused_by_name(data_dir, cache_dir):
     for number in range(6):
         write_clip(data_dir / f"a_anger_{number}.wav", sampling_rate=1000)
     dataset = load(data_dir, cache_dir)
-    check_audio(dataset)
+    assert all(len(read_audio(audio)[0]) for audio in dataset["audio"])
     bad = np.zeros(100)
     for number, value in ((1, np.nan), (2, np.inf)):
         bad[50] = value
         soundfile.write(data_dir / f"a_anger_{number}.wav", bad, 1000, subtype="FLOAT")
     soundfile.write(data_dir / "a_anger_3.wav", np.zeros(0), 1000)
     (data_dir / "a_anger_4.wav").write_bytes(b"RIFF")
-    with pytest.raises(CorpusError) as error:
-        check_audio(dataset)
-    message = str(error.value)
-    assert message.startswith("4 of 5 clips cannot be used")
     reasons = {1: "holds NaN", 2: "holds NaN or inf", 3: "holds no samples", 4: "not readable"}
     for number, reason in reasons.items():
-        assert f"a_anger_{number}.wav: {reason}" in message
+        with pytest.raises(CorpusError, match=f"a_anger_{number}.wav: {reason}"):
+            read_audio({"bytes": None, "path": str(data_dir / f"a_anger_{number}.wav")})
     (data_dir / "a_anger_5.wav").unlink()
     with pytest.raises(CorpusError, match="a_anger_5"):
         read_audio(dataset[4]["audio"])
@@ -375,8 +371,8 @@ def dataset_of(columns, emotions=("neutral", "anger")):
 
 
 def test_validate_accepts_the_schema():
-    validate(dataset_of(GOOD))
-    validate(dataset_of({**GOOD, "gender": [None, None]}))
+    assert validate(dataset_of(GOOD)) is None
+    assert validate(dataset_of({**GOOD, "gender": [None, None]})) is None
 
 
 @pytest.mark.parametrize(
