@@ -319,6 +319,7 @@ class DemoBuilder(CorpusBuilder):
     language = "mul"  # ISO 639-2, several; every row carries its own
     emotions = tuple(STYLES)
     license = "Apache-2.0"  # the sentences'; see the module's docstring
+    license_id = "apache-2.0"
     citation = "eSpeak NG, https://github.com/espeak-ng/espeak-ng"
     homepage = "https://github.com/espeak-ng/espeak-ng"
     how_to_obtain = f"It is synthesised where it is needed: {REMEDY}"
@@ -344,7 +345,7 @@ class DemoBuilder(CorpusBuilder):
     def rows(self) -> Iterator[dict]:
         """See `CorpusBuilder.rows`."""
         for clip in self.clips:
-            path = str(self.folder / f"{clip.stem}.flac")
+            audio = {"bytes": None, "path": str(self.folder / f"{clip.stem}.flac")}
             fields = {
                 "speaker": clip.speaker.name,
                 "gender": clip.speaker.gender,
@@ -352,7 +353,7 @@ class DemoBuilder(CorpusBuilder):
                 "source_label": clip.emotion,
                 "text_id": clip.text_id,
             }
-            row = self.row(clip.stem, fields, {"bytes": None, "path": path}, read_duration(path))
+            row = self.row(clip.stem, fields, audio, read_duration(audio))
             yield row | {"language": clip.speaker.name[:2]}
 
     def _listing_hash(self) -> str:

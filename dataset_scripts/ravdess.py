@@ -49,6 +49,7 @@ class RavdessBuilder(CorpusBuilder):
     language = "en"
     emotions = tuple(emotion for emotion, _ in EMOTION_CODES.values())
     license = "CC BY-NC-SA 4.0"
+    license_id = "cc-by-nc-sa-4.0"
     citation = (
         "S. R. Livingstone and F. A. Russo, The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), "
         "PLoS ONE 13(5): e0196391, 2018"

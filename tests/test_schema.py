@@ -18,7 +18,7 @@ from dataset_scripts.schema import (
     GENDERS,
     CorpusBuilder,
     CorpusError,
-    find_audio,
+    find_files,
     read_audio,
     row_features,
     validate,
@@ -111,7 +111,7 @@ def test_suffixes_hidden_files_and_loops(data_dir):
         path.write_bytes(b"x")
     (data_dir / "sub" / "loop").symlink_to(data_dir)
     (data_dir / "sub" / "self").symlink_to("self")
-    files, others = find_audio(str(data_dir))
+    files, tables, others = find_files(str(data_dir), metadata=r"(.*/)?README\.txt")
     assert [file.relative for file in files] == [
         "a_anger_1.WAV",
         "a_anger_2.flac",
@@ -119,7 +119,9 @@ def test_suffixes_hidden_files_and_loops(data_dir):
         "sub/a_anger_3.Ogg",
         "sub/a_anger_4.mp3",
     ]
-    assert others == {".txt": 1, "no suffix": 2}
+    assert [file.relative for file in tables] == ["readme.txt"]
+    assert others == {"no suffix": 2}
+    assert find_files(str(data_dir))[1:] == ([], {".txt": 1, "no suffix": 2})
 
 
 def test_linked_folder_is_found_once(data_dir, cache_dir, tmp_path):
@@ -138,9 +140,32 @@ def test_all_bad_names_are_listed(data_dir, cache_dir):
     with pytest.raises(CorpusError) as error:
         load(data_dir, cache_dir)
     message = str(error.value)
-    assert message.startswith(f"23 audio files in {data_dir} are not named like tiny (SPEAKER_EMOTION_TAKE")
+    assert message.startswith(f"23 audio files of tiny in {data_dir} cannot be used (names are expected to be SPEAKER_")
     assert "bad19.wav: not three parts" in message and "bad20.wav" not in message
-    assert "... and 3 more" in message and "Move them elsewhere" in message
+    assert "... and 3 more" in message and "move them elsewhere" in message
+
+
+def test_bad_names_and_unreadable_files_are_listed_together_or_skipped(data_dir, cache_dir):
+    write_clip(data_dir / "a_anger_1.wav")
+    write_clip(data_dir / "one" / "a_anger_2.wav")
+    write_clip(data_dir / "two" / "a_anger_2.wav", value=0.5)
+    write_clip(data_dir / "bad.wav")
+    (data_dir / "b_anger_1.wav").write_bytes(b"no sound at all")
+    reasons = (
+        "bad.wav: not three parts",
+        "one/a_anger_2.wav and two/a_anger_2.wav: different files of the same utterance",
+        f"{data_dir}/b_anger_1.wav: not readable as audio",
+    )
+    with pytest.raises(CorpusError, match="3 audio files of tiny") as error:
+        load(data_dir, cache_dir)
+    assert all(reason in str(error.value) for reason in reasons)
+    assert "--skip_bad_files" in str(error.value)
+    for _ in range(2):  # made, and from the cache
+        builder = TinyBuilder(data_dir=data_dir, cache_dir=cache_dir, skip_bad_files=True)
+        builder.download_and_prepare()
+        assert builder.as_dataset(split="train")["utterance_id"][:] == ["tiny/a_anger_1"]
+        assert len(builder.left_out_files) == 3
+        assert all(file.startswith(reason) for file, reason in zip(builder.left_out_files, reasons))
 
 
 @pytest.mark.parametrize("content", ["nothing", "left out", "other files"])
@@ -175,7 +200,7 @@ def test_unreadable_files_are_listed_together(data_dir, cache_dir):
     with pytest.raises(CorpusError) as error:
         load(data_dir, cache_dir)
     message = str(error.value)
-    assert message.startswith("4 audio files of tiny cannot be used")
+    assert message.startswith(f"4 audio files of tiny in {data_dir} cannot be used")
     assert "a_anger_2.wav: holds no samples" in message
     assert all(f"a_anger_{number}.wav: not readable as audio" in message for number in (3, 4, 5))
 
@@ -190,15 +215,20 @@ def test_flac_of_unstated_length_is_refused(data_dir, cache_dir):
         load(data_dir, cache_dir)
 
 
-def test_path_that_arrow_cannot_hold(data_dir, cache_dir):
+def test_folder_that_is_not_utf8(data_dir, cache_dir):
     write_clip(data_dir / "sound.wav")
+    content = (data_dir / "sound.wav").read_bytes()
     folder = os.fsencode(data_dir) + b"/Col\x8are"
     try:
         os.mkdir(folder)
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     os.rename(data_dir / "sound.wav", folder + b"/a_anger_1.wav")
-    with pytest.raises(CorpusError, match="not valid UTF-8; rename"):
+    dataset = load(data_dir, cache_dir)
+    assert dataset[0]["audio"] == {"bytes": content, "path": f"{data_dir}/Col?re/a_anger_1.wav"}
+    assert len(read_audio(dataset[0]["audio"])[0]) == 800
+    os.rename(folder + b"/a_anger_1.wav", folder + b"/\x8a_anger_1.wav")
+    with pytest.raises(CorpusError, match=r"\?_anger_1\.wav: the name is not valid UTF-8; rename the file"):
         load(data_dir, cache_dir)
 
 
@@ -408,10 +438,10 @@ def test_validate_refuses_columns():
         (good.add_column("fold", [0, 1]), "fold"),
         (good.remove_columns("emotion"), "columns"),
         (good.cast_column("duration_s", datasets.Value("float32")), "column duration_s"),
-        (good.cast_column("gender", datasets.ClassLabel(names=["male", "female"])), "column gender"),
+        (good.cast_column("gender", datasets.ClassLabel(names=["male", "female"])), "genders are not in canonical"),
         (good.cast_column("audio", datasets.Audio()), "decode=False"),
         (dataset_of(GOOD, emotions=("anger", "neutral")), "canonical order"),
-        (dataset_of(GOOD, emotions=("neutral", "rage")), "'rage' is not one of"),
+        (dataset_of(GOOD, emotions=("rage", "neutral")), "canonical order: rage"),
         (good.select([]), "no rows"),
     ):
         with pytest.raises(CorpusError, match=message):
@@ -419,9 +449,9 @@ def test_validate_refuses_columns():
 
 
 def test_unknown_corpus_lists_the_known():
-    with pytest.raises(CorpusError, match="unknown corpus 'ravdes'; known are ravdess, emodb, demo"):
+    with pytest.raises(CorpusError, match="unknown corpus 'ravdes'; known are iemocap, ravdess"):
         load_corpus("ravdes")
-    assert set(CORPORA) == {"ravdess", "emodb", "demo"}
+    assert set(CORPORA) == {"iemocap", "ravdess", "crema_d", "emodb", "cafe", "bhavvani", "own", "demo"}
 
 
 def test_canonical_emotions_are_fixed():
