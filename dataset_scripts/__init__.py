@@ -32,16 +32,16 @@ __all__ = [
     "merge_corpora",
 ]
 
-# name (also the module's) -> builder class; imported when asked for
+# name -> module and builder class; imported when asked for
 CORPORA = {
-    "iemocap": "IemocapBuilder",
-    "ravdess": "RavdessBuilder",
-    "crema_d": "CremaDBuilder",
-    "emodb": "EmodbBuilder",
-    "cafe": "CafeBuilder",
-    "bhavvani": "BhavvaniBuilder",
-    "own": "OwnCorpusBuilder",
-    "demo": "DemoBuilder",
+    "iemocap": "iemocap.IemocapBuilder",
+    "ravdess": "ravdess.RavdessBuilder",
+    "crema_d": "crema_d.CremaDBuilder",
+    "emodb": "emodb.EmodbBuilder",
+    "cafe": "cafe.CafeBuilder",
+    "bhavvani": "bhavvani.BhavvaniBuilder",
+    "own": "own_corpus.OwnCorpusBuilder",
+    "demo": "demo.DemoBuilder",
 }
 
 
@@ -67,7 +67,8 @@ def builder_class(name: str) -> type[CorpusBuilder]:
     """
     if name not in CORPORA:
         raise CorpusError(f"unknown corpus {name!r}; known are {', '.join(CORPORA)}")
-    return getattr(importlib.import_module(f".{name}", __name__), CORPORA[name])
+    module, class_name = CORPORA[name].split(".")
+    return getattr(importlib.import_module(f".{module}", __name__), class_name)
 
 
 def load_corpus(
