@@ -30,7 +30,10 @@ setup(
     python_requires=">=3.11",
     packages=["modeling_camulenet", "dataset_scripts", "ser_protocol", "ser_protocol.metrics"],
     py_modules=["run_ser"],
-    package_data={"dataset_scripts": ["splits/*.json"], "ser_protocol": ["templates/*.md"]},
+    package_data={
+        "dataset_scripts": ["*.json", "splits/*.json", "templates/*.md"],
+        "ser_protocol": ["templates/*.md"],
+    },
     install_requires=[
         "torch>=2.6",
         "transformers>=5.23",

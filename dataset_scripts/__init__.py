@@ -88,7 +88,7 @@ def load_corpus(
         config_name: which set of labels, for a corpus that has several ("listeners" of crema_d).
         label_map: one of `LABEL_MAPS` or a file of one's own; the corpus's usual classes by default.
         cache_dir: where `datasets` keeps the prepared table; its usual cache by default.
-        options: further arguments of the corpus's builder, like the columns of `own_corpus.OwnCorpusConfig`.
+        options: fields of `own_corpus.OwnCorpusConfig`, for the corpus "own".
 
     Raises:
         CorpusError: the name is unknown, or the files cannot be used (see `schema.CorpusBuilder`).
@@ -140,7 +140,7 @@ def load_corpora(
             cache_dir=cache_dir,
             skip_bad_files=skip_bad_files,
             config_name=config_name if builder in with_config or not with_config else None,
-            **options,
+            **(options if builder.corpus == "own" else {}),
         )
         prepared.download_and_prepare()
         raw.append(prepared.as_dataset(split="train"))
@@ -183,7 +183,7 @@ def merge_corpora(
     for dataset, of_corpus in zip(corpora, classes):
         old = dataset.features["gender"].names
         if old != genders:
-            values = [None if index is None else genders.index(old[index]) for index in dataset["gender"]]
+            values = [None if index is None else genders.index(old[index]) for index in dataset["gender"][:]]
             dataset = with_labels(dataset, "gender", values, genders)
         mapped.append(dataset if chosen is None else apply_classes(dataset, of_corpus, emotions))
     dataset = mapped[0] if len(mapped) == 1 else datasets.concatenate_datasets(mapped)

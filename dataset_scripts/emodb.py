@@ -13,7 +13,9 @@ happiness, T (Trauer) sadness, N neutral.
 
 Oddities: the 535 clips are those of about 800 that at least 80 % of the listeners recognised and 60 % found natural,
 so speakers and emotions are uneven: there is no disgust of speaker 08, and one clip of it of 03 and of 10. Release 2.0
-publishes 816; figures in the literature are on the 535, so a folder with more of an emotion than these is refused.
+(https://zenodo.org/records/17651657) adds the other 281 under the same naming, and in a folder `laryngo` a laryngogram
+of each clip under the clip's own name. Figures in the literature are on the 535: the clips that release 2.0 adds are
+known by `RELEASE_1`, the laryngograms by their folder, and both are left out.
 
 Expected: 535 clips: anger 127, boredom 81, neutral 79, happiness 71, fear 69, sadness 62, disgust 46.
 """
@@ -49,10 +51,34 @@ NAME = re.compile(
     r"(?P<speaker>03|08|09|1[0-6])(?P<text>a01|a02|a04|a05|a07|b01|b02|b03|b09|b10)(?P<emotion>[AEFLNTW])[a-z]"
 )
 
+# The clips of release 1: speaker and text, then emotion letter and version of each clip. 03a01FaNcWa is 03a01Fa,
+# 03a01Nc and 03a01Wa.
+RELEASE_1 = """
+03a01FaNcWa 03a02FcNcTaWbWc 03a04AdFdLcNcTaWc 03a05AaFcNdTcWaWb 03a07FaFbLaNcWc 03b01FaLbNbTdWaWc
+03b02AaLaNaTbWb 03b03NbTcWc 03b09LaNcTcWa 03b10AbEcNaNcWbWc 08a01AbFdLcNaWaWc 08a02AbAcFeLaNaTbWc
+08a04FfLaNcTbWc 08a05FeLcNbTaWa 08a07FdLaNaTaTbWc 08b01AaFdFeLbNaWa 08b02FfLaNbTcWd 08b03FeLcNbTcWd
+08b09AbFdLcNbTbWaWc 08b10AaFdLaNcTcWa 09a01EaFaNbWb 09a02EaEbLaWb 09a04FdLaNbWa 09a05EdLcNbTbWbWc
+09a07EbNaTaWbWd 09b01EaNaWb 09b02NaTbWcWd 09b03EdFaFdLbNbTaWb 09b09EaNdWa 09b10AaNdWa 10a01AcNbWa
+10a02AbFaLbNaWa 10a04FdNbWaWb 10a05AaLdTbWb 10a07AaAdLaTaWb 10b01AaEaFaLb 10b02AaLaNaWb 10b03LaTbWb 10b09AdLbWb
+10b10FcLcWa 11a01AaAbLdNdWc 11a02EcFbLdNcTcWc 11a04AcFdNdWc 11a05AdFbFcLcNaTdWd 11a07AcLdTaWc 11b01AbEbFcLbNcWd
+11b02AbFdNaTdWb 11b03FcLcNbTdWaWb 11b09AdFdLdNaTdWa 11b10AdAeLdNcTdWa 12a01FbLbNbWc 12a02AcEcNbWaWc 12a04Wc
+12a05AbLbNdTaWb 12a07AcLaWa 12b01TaWa 12b02AdEaFbNaWaWbWd 12b03LaTa 12b09AcTdWc 12b10AcLdWa 13a01AcEaEcFdLbNbWb
+13a02AdEcFaLcNcTaWa 13a04AcFcLbTaWc 13a05AaEaLcNbTcWaWc 13a07FdLbNaTcWb 13b01AbEcFcLdNcWa 13b02FbLcNbWa
+13b03AcEdFdLbNaTdWc 13b09AbEcFbFcLaNaWa 13b10EcFaLaNcWaWc 14a01AaAcEaNaWaWc 14a02AbEaFdLaNcTbWaWc
+14a04AaEdLbTbTcWbWc 14a05AaAcFaFbLbNaTaTcWaWb 14a07AaEbFdLcLdNaTcWc 14b01AcEbFaFcNaWc 14b02AaFbNaTcWbWd
+14b03AdEdLbTaWb 14b09AcEaFcLbTdWaWc 14b10AdEbLbNbTcWc 15a01EaFbLaNbWa 15a02AcEaLaNaTaWbWd 15a04AbAcFdNcWaWb
+15a05EbFbLbNaWa 15a07AcEbFaFbLdNc 15b01EcLbNaWc 15b02AaLbNdTcWaWc 15b03AaLcNbTcWaWb 15b09AcFaLaNbTaWb
+15b10AcLcNbNcWa 16a01EcFcLbNcTbWb 16a02EaEcLbNbTcWb 16a04AbEaFaLaLcNcTcWbWc 16a05AbEaFcLaTbWbWc
+16a07EaFaFbLaLbNbTdWa 16b01AaEbFaLaLcTbWaWb 16b02AaEbFdLbWb 16b03AdEaFaFdLaNbTaWb 16b09AbEbFbLaLbWb
+16b10AaEbFbLbTbTdWaWb
+"""
+STEMS = frozenset(word[:5] + word[start : start + 2] for word in RELEASE_1.split() for start in range(5, len(word), 2))
+
 
 class EmodbBuilder(CorpusBuilder):
     """The 535 clips of release 1; see the module's docstring."""
 
+    VERSION = "1.1.0"  # the clips that release 2.0 adds are left out
     corpus = "emodb"
     language = "de"
     emotions = tuple(emotion for emotion, _ in EMOTION_LETTERS.values())
@@ -67,6 +93,7 @@ class EmodbBuilder(CorpusBuilder):
         "that holds wav as data_dir."
     )
     name_pattern = "speaker, text, emotion letter, version, e.g. 03a01Fa.wav"
+    left_out = "what release 2.0 adds to the 535 clips of release 1, which published figures are on"
     expected_counts = {
         "neutral": 79,
         "happiness": 71,
@@ -79,11 +106,13 @@ class EmodbBuilder(CorpusBuilder):
     expected_speakers = tuple(SPEAKERS)
 
     @staticmethod
-    def parse(path: PurePath) -> dict:
-        """Fields of a clip from its name. See `CorpusBuilder.parse`."""
+    def parse(path: PurePath) -> dict | None:
+        """Fields of a clip from its name; None for what release 2.0 adds. See `CorpusBuilder.parse`."""
         match = NAME.fullmatch(path.stem)
         if match is None:
             raise CorpusError("does not read as a known speaker, text and emotion letter with a version")
+        if path.stem not in STEMS or "laryngo" in path.parts[:-1]:
+            return None
         emotion, source_label = EMOTION_LETTERS[match["emotion"]]
         return {
             "speaker": match["speaker"],

@@ -104,7 +104,7 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
     """
     if protocol not in PROTOCOLS:
         raise CorpusError(f"unknown protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
-    speaker_ids = list(dataset["speaker_id"])
+    speaker_ids = dataset["speaker_id"][:]
     speakers = speaker_table(dataset)
     of_corpus = defaultdict(dict)
     for name, speaker in speakers.items():
@@ -159,7 +159,7 @@ def speaker_table(dataset: datasets.Dataset) -> dict[str, Speaker]:
     """speaker_id -> what the folds depend on, sorted by speaker_id."""
     names = dataset.features["gender"].names
     genders, sessions, counts = {}, defaultdict(set), Counter()
-    for speaker, gender, session in zip(dataset["speaker_id"], dataset["gender"], dataset["session_id"]):
+    for speaker, gender, session in zip(dataset["speaker_id"][:], dataset["gender"], dataset["session_id"][:]):
         genders[speaker] = None if gender is None or speaker.endswith(f"/{OTHERS}") else names[gender]
         counts[speaker] += 1
         if session is not None:
@@ -304,14 +304,14 @@ def _test_groups(
 
 def _official_rows(dataset: datasets.Dataset) -> dict[str, list[int]]:
     """The parts that the corpus itself names."""
-    corpora = sorted(set(dataset["corpus"]))
+    corpora = sorted(set(dataset["corpus"][:]))
     if len(corpora) > 1 or corpora[0] not in OFFICIAL_PARTS:
         raise CorpusError(
             f"{' and '.join(corpora)} has no parts of its own, only {', '.join(OFFICIAL_PARTS)} has; take the "
             "protocol speakers or loso"
         )
     rows = {part: [] for part in PARTS}
-    for row, name in enumerate(dataset["utterance_id"]):
+    for row, name in enumerate(dataset["utterance_id"][:]):
         match = OFFICIAL_PARTS[corpora[0]].match(name.split("/", 1)[1])
         if match is None:
             raise CorpusError(f"{name}: its name does not say which of the official parts it belongs to")
@@ -326,7 +326,7 @@ def _random_rows(dataset: datasets.Dataset, num_folds: int, seed: int) -> list[d
     """Utterances shuffled and dealt out class by class; the next fold's test part validates."""
     if not 2 <= num_folds <= len(dataset):
         raise CorpusError(f"{num_folds} folds of {len(dataset)} utterances: there must be at least 2 and one for each")
-    ids, emotions = list(dataset["utterance_id"]), list(dataset["emotion"])
+    ids, emotions = dataset["utterance_id"][:], dataset["emotion"][:]
     rows = sorted(range(len(ids)), key=ids.__getitem__)  # the same folds whatever order the rows come in
     random.Random(seed).shuffle(rows)
     rows.sort(key=emotions.__getitem__)
@@ -341,7 +341,7 @@ def _random_rows(dataset: datasets.Dataset, num_folds: int, seed: int) -> list[d
 
 def _check(folds: Sequence[Fold], dataset: datasets.Dataset, speaker_ids: Sequence[str]) -> None:
     """Hold the folds against what get_folds promises, and say what a user should know of them."""
-    emotions = list(dataset["emotion"])
+    emotions = dataset["emotion"][:]
     present = set(emotions)
     for fold in folds:
         rows = [*fold.train, *fold.validation, *fold.test]
@@ -378,7 +378,7 @@ def _committed_parts(
     parts = [{part: fold[part]["speakers"] for part in PARTS} for fold in split["folds"]]
     if split["seed"] != seed or {name for fold in parts for names in fold.values() for name in names} != set(speakers):
         return None
-    ids = [name for name in dataset["utterance_id"] if name.startswith(f"{corpus}/")]
+    ids = [name for name in dataset["utterance_id"][:] if name.startswith(f"{corpus}/")]
     if split["utterance_ids_sha256"] not in (None, hash_ids(ids)):
         logger.info("%s was made on other utterances of %s than these", path.name, corpus)
     return parts
@@ -395,7 +395,7 @@ def describe_speakers(dataset: datasets.Dataset) -> dict:
         name: {field: value for field, value in speaker._asdict().items() if value != ()}
         for name, speaker in speaker_table(dataset).items()
     }
-    return {"utterance_ids_sha256": hash_ids(dataset["utterance_id"]), "speakers": table}
+    return {"utterance_ids_sha256": hash_ids(dataset["utterance_id"][:]), "speakers": table}
 
 
 def describe_split(corpus: str, entry: Mapping, protocol: str, num_folds: int | None = None) -> dict:

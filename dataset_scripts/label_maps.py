@@ -54,19 +54,20 @@ def find_label_map(name: str | os.PathLike) -> LabelMap:
     """
     if name in LABEL_MAPS:
         return LabelMap(name, **_DATA["maps"][name])
-    path = Path(name).expanduser()
-    if not path.is_file():
+    path = os.path.expanduser(name)
+    if not os.path.isfile(path):
         raise CorpusError(f"label map {str(name)!r} is neither a file nor one of {', '.join(LABEL_MAPS)}")
     try:
-        emotions = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        emotions = json.loads(text) if path.lower().endswith(".json") else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         raise CorpusError(f"label map {path} cannot be read: {error}") from error
     is_map = isinstance(emotions, dict) and any(emotions.values())
-    if not is_map or not all(
-        isinstance(word, str) and word.strip() for word in [*emotions, *emotions.values()] if word
-    ):
+    words = [*emotions, *(word for word in emotions.values() if word is not None)] if is_map else []
+    # YAML reads some words without quotes as other things: `no` as false.
+    if not is_map or not all(isinstance(word, str) and word.strip() for word in words):
         raise CorpusError(f"label map {path} must map emotions to classes (or null), one a line, like `calm: neutral`")
-    return LabelMap(path.name, "the user's own file", emotions)
+    return LabelMap(os.path.basename(path), "the user's own file", emotions)
 
 
 def default_label_map(corpora: Iterable[str]) -> LabelMap | None:
@@ -88,10 +89,10 @@ def default_label_map(corpora: Iterable[str]) -> LabelMap | None:
 def emotion_counts(dataset: datasets.Dataset) -> dict[str, dict[str, int]]:
     """corpus -> emotion -> number of utterances, for every emotion of the label set."""
     names = dataset.features["emotion"].names
-    counts = Counter(zip(dataset["corpus"], dataset["emotion"]))
+    counts = Counter(zip(dataset["corpus"][:], dataset["emotion"]))
     return {
         corpus: {name: counts[corpus, index] for index, name in enumerate(names)}
-        for corpus in sorted(set(dataset["corpus"]))
+        for corpus in sorted(set(dataset["corpus"][:]))
     }
 
 
@@ -132,7 +133,7 @@ def apply_classes(
     """
     old, corpus = dataset.features["emotion"].names, dataset["corpus"][0]
     index_of = {emotion: list(names).index(name) if name else None for emotion, name in classes.items()}
-    values = [index_of[old[emotion]] for emotion in dataset["emotion"]]
+    values = [index_of[old[emotion]] for emotion in dataset["emotion"][:]]
     kept = [row for row, value in enumerate(values) if value is not None]
     if not kept:
         raise CorpusError(f"no utterance of {corpus} has one of the emotions that are kept: {', '.join(names)}")

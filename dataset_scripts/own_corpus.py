@@ -19,21 +19,23 @@ speakers says little about others.
 Oddities: audio files that the table does not list are left out; files that it lists and that are not there are errors.
 """
 
+import csv
 import json
 import logging
 import os
-import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import datasets
-import pandas as pd
+import pyarrow
+import pyarrow.parquet
 
 from . import CORPORA
 from .label_maps import canonical
 from .schema import (
+    AUDIO_SUFFIXES,
     EMOTIONS,
     GENDERS,
     CorpusBuilder,
@@ -101,17 +103,13 @@ class OwnCorpusBuilder(CorpusBuilder):
         "gender), or with a folder for each emotion and a --file_pattern with a group (?P<speaker>...)."
     )
     name_pattern = "as the metadata lists them, or EMOTION/NAME"
-    metadata_pattern = r"(.*/)?metadata\.(csv|tsv|jsonl|parquet)"
+    metadata_pattern = r"(?s:.*/)?metadata\.(csv|tsv|jsonl|parquet)"
     left_out = "not listed in the metadata"
 
     def _info(self) -> datasets.DatasetInfo:
         """The labels are what the folder holds: it is read before anything else."""
         config = self.config
-        if not re.fullmatch(r"[\w.-]+", config.corpus_name) or config.corpus_name in set(CORPORA) - {"own"}:
-            raise CorpusError(
-                f"corpus_name {config.corpus_name!r} must be letters, digits, '.', '_' and '-', and none of "
-                f"{', '.join(CORPORA)}"
-            )
+        _check_corpus_name(config.corpus_name)
         self.corpus, self.language = config.corpus_name, config.language
         self.pattern = _compiled(config.file_pattern)
         self.fields = {file.relative: self._from_path(file.relative) for file in self.files}
@@ -122,7 +120,8 @@ class OwnCorpusBuilder(CorpusBuilder):
                 f"{self.config.data_dir} has no metadata.csv, .tsv, .jsonl or .parquet, and no --file_pattern with a "
                 f"group (?P<speaker>...) tells the speakers. {WHY_SPEAKERS}. {self.how_to_obtain}"
             )
-        usable = [fields for fields in self.fields.values() if isinstance(fields, dict)]
+        of_files = [self.fields.get(file.relative) for file in self.files]
+        usable = [fields for fields in of_files if isinstance(fields, dict)]
         self.emotions = tuple(in_order({fields["emotion"] for fields in usable}, EMOTIONS))
         self.genders = tuple(in_order({fields["gender"] for fields in usable} - {None}, GENDERS)) or GENDERS
         return super()._info()
@@ -130,45 +129,61 @@ class OwnCorpusBuilder(CorpusBuilder):
     def parse(self, path: PurePath) -> dict | None:
         """Fields of a file from the table, or from its path. See `CorpusBuilder.parse`."""
         fields = self.fields.get(path.as_posix())
-        if isinstance(fields, CorpusError):
-            raise fields
+        if isinstance(fields, str):
+            raise CorpusError(fields)
         return fields
 
     def _utterances(self) -> tuple[dict[str, tuple[CorpusFile, dict]], list[str]]:
         """See `CorpusBuilder._utterances`; files that a table lists and that are not there are problems, too."""
-        utterances, problems = super()._utterances()
         present = {file.relative for file in self.files}
-        return utterances, problems + [f"{path}: listed, but not there" for path in self.fields if path not in present]
+        absent = [
+            f"{path}: listed, but "
+            + ("no audio" if os.path.exists(os.path.join(self.config.data_dir, path)) else "not there")
+            for path in self.fields
+            if path not in present
+        ]
+        if absent and len(absent) == len(self.fields):
+            raise CorpusError(
+                f"no file that the metadata of {self.config.data_dir} lists can be used; paths go from the folder "
+                f"of the metadata, suffixes are {' '.join(AUDIO_SUFFIXES)}:\n{listed(absent)}"
+            )
+        utterances, problems = super()._utterances()
+        return utterances, problems + absent
 
     def utterance_name(self, path: PurePath) -> str:
         """The path without its suffix: stems repeat between the folders of a user."""
         return path.with_suffix("").as_posix()
 
-    def _from_path(self, relative: str) -> dict | CorpusError:
-        """What folder and pattern say of a file."""
+    def _from_pattern(self, relative: str) -> dict[str, str] | None:
+        """What --file_pattern says of a file, under the keys of `COLUMNS`; None where it does not match."""
         match = self.pattern.search(relative) if self.pattern else None
-        if self.pattern and match is None:
-            return CorpusError(f"--file_pattern {self.pattern.pattern!r} does not match")
-        groups = {name: value for name, value in match.groupdict().items() if value} if match else {}
-        groups.setdefault("label", groups.pop("emotion", None) or PurePath(relative).parent.name)
-        return _fields(groups, self.corpus)
+        if match is None:
+            return None
+        groups = {kind: _text(value) for kind, value in match.groupdict().items()}
+        return {"label" if kind == "emotion" else kind: value for kind, value in groups.items() if value}
 
-    def _from_tables(self) -> dict[str, dict | CorpusError]:
-        """Path inside data_dir -> fields, of every row of every table."""
-        fields = {}
+    def _from_path(self, relative: str) -> dict | str:
+        """What folder and pattern say of a file; see `_fields`."""
+        groups = self._from_pattern(relative)
+        if self.pattern and groups is None:
+            return f"--file_pattern {self.pattern.pattern!r} does not match"
+        return _fields({"label": _text(PurePath(relative).parent.name), **(groups or {})}, self.corpus)
+
+    def _from_tables(self) -> dict[str, dict | str]:
+        """Path inside data_dir -> what `_fields` makes of its row, of every row of every table."""
+        fields, data_dir = {}, self.config.data_dir
+        groups = {"label" if kind == "emotion" else kind for kind in (self.pattern.groupindex if self.pattern else ())}
         for file in self.metadata_files:
-            table = _read_table(file.path)
-            groups = self.pattern.groupindex if self.pattern else {}
-            columns = find_columns(list(table.columns), self.config.columns, file.path, known={*groups} - {"emotion"})
-            folder = posixpath.dirname(file.relative)
-            for number, row in enumerate(table.to_dict("records"), start=1):
-                cells = {kind: _text(row[column]) for kind, column in columns.items()}
+            names, rows = _read_table(file.path)
+            columns = find_columns(names, self.config.columns, file.path, known=groups)
+            folder = os.path.dirname(file.path)
+            for number, row in enumerate(rows, start=1):
+                cells = {kind: _text(row.get(column)) for kind, column in columns.items()}
                 if cells["audio"] is None:
                     raise CorpusError(f"{file.path}, row {number}: no file in column {columns['audio']}")
-                relative = posixpath.normpath(posixpath.join(folder, cells.pop("audio").replace(os.sep, "/")))
-                match = self.pattern.search(relative) if self.pattern else None
-                cells |= {kind: value for kind, value in (match.groupdict() if match else {}).items() if value}
-                of_row = _fields(cells, self.corpus)
+                # Absolute paths are taken as well.
+                relative = os.path.relpath(os.path.join(folder, cells.pop("audio")), data_dir).replace(os.sep, "/")
+                of_row = _fields(cells | (self._from_pattern(relative) or {}), self.corpus)
                 if fields.setdefault(relative, of_row) != of_row:
                     raise CorpusError(f"{file.path}, row {number}: {relative} is listed before, and otherwise")
         return fields
@@ -204,36 +219,30 @@ def load_dataset_rows(
     Raises:
         CorpusError: the dataset cannot be loaded, columns are missing, or rows cannot be used; it lists all of them.
     """
+    _check_corpus_name(corpus_name)
     is_file = Path(dataset_name).is_file()
     source = {"path": "parquet", "data_files": str(dataset_name)} if is_file else {"path": str(dataset_name)}
     cache_dir = None if cache_dir is None else str(cache_dir)
     try:
         loaded = datasets.load_dataset(**source, name=dataset_config_name, cache_dir=cache_dir, token=token)
+        dataset = datasets.concatenate_datasets([loaded[name] for name in sorted(loaded)])
     except Exception as error:
         # Whatever the readers of a dozen formats and the Hub's client raise: none of it is ours to tell apart.
         raise CorpusError(
             f"--dataset_name {dataset_name} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    splits = [loaded[name].cast(loaded[min(loaded)].features) for name in sorted(loaded)]
-    dataset = datasets.concatenate_datasets(splits)
     audio_like = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Audio)]
     if set(dataset.features) == set(row_features(EMOTIONS)):
-        dataset = dataset.cast_column("audio", datasets.Audio(sampling_rate=16000, decode=False))
+        dataset = _with_audio(dataset, "audio", dataset_name)
         validate(dataset)
         return _sorted(dataset), []
 
     if columns is None or "audio" not in columns:
         columns = {**(columns or {}), **({"audio": audio_like[0]} if len(audio_like) == 1 else {})}
     of_kind = find_columns(dataset.column_names, columns, str(dataset_name))
-    audio = dataset.select_columns(of_kind["audio"])
+    audio = _with_audio(dataset.select_columns(of_kind["audio"]), of_kind["audio"], dataset_name)
     if of_kind["audio"] != "audio":
         audio = audio.rename_column(of_kind["audio"], "audio")
-    if isinstance(audio.features["audio"], datasets.Value):
-        raise CorpusError(
-            f"{dataset_name}: column {of_kind['audio']} holds paths or names, not audio. A folder of audio with a "
-            "table is read by --corpus own --data_dir DIR"
-        )
-    audio = audio.cast_column("audio", datasets.Audio(sampling_rate=16000, decode=False))
     cells = {}
     for kind, column in of_kind.items():
         if kind != "audio":
@@ -241,17 +250,17 @@ def load_dataset_rows(
             if isinstance(feature, datasets.ClassLabel):
                 values = [None if value is None or value < 0 else feature.names[value] for value in values]
             cells[kind] = [_text(value) for value in values]
-    rows, problems, left_out = {}, [], set()
+    rows, problems = {}, []
     for number, source in enumerate(audio["audio"]):
-        name = f"{number:06d}" + (f"_{PurePath(source['path']).stem}" if source["path"] else "")
+        source = source or {}
+        name = f"{number:06d}" + (f"_{PurePath(source['path']).stem}" if source.get("path") else "")
         try:
             fields = _fields({kind: values[number] for kind, values in cells.items()}, corpus_name)
-            if isinstance(fields, CorpusError):
-                raise fields
+            if isinstance(fields, str):
+                raise CorpusError(fields)
             rows[number] = {"name": name, **fields, "duration_s": read_duration(source)}
         except CorpusError as error:
             problems.append(f"row {number}: {error}")
-            left_out.add(number)
     if problems and not skip_bad_files or not rows:
         raise CorpusError(f"{len(problems)} rows of {dataset_name} cannot be used:\n{listed(problems)}")
     kept = list(rows.values())
@@ -271,15 +280,29 @@ def load_dataset_rows(
     }
     features = row_features(emotions, genders)
     table = datasets.Dataset.from_dict(values, features=datasets.Features({name: features[name] for name in values}))
-    dataset = datasets.concatenate_datasets([audio.select(list(rows)).flatten_indices(), table], axis=1)
+    dataset = datasets.concatenate_datasets([audio.select(list(rows)), table], axis=1)
     dataset = dataset.select_columns(list(features))
     validate(dataset)
     return _sorted(dataset), problems
 
 
+def _with_audio(dataset: datasets.Dataset, column: str, dataset_name: str | os.PathLike) -> datasets.Dataset:
+    """The dataset with `column` as audio that is not decoded."""
+    feature = dataset.features[column]
+    if isinstance(feature, datasets.Value) and "string" in feature.dtype:
+        raise CorpusError(
+            f"{dataset_name}: column {column} holds paths or names, not audio. A folder of audio with a table is read "
+            "by --corpus own --data_dir DIR"
+        )
+    try:
+        return dataset.cast_column(column, datasets.Audio(sampling_rate=16000, decode=False))
+    except (TypeError, ValueError, pyarrow.ArrowException) as error:
+        raise CorpusError(f"{dataset_name}: column {column} holds no audio, but {feature}") from error
+
+
 def _sorted(dataset: datasets.Dataset) -> datasets.Dataset:
     """Rows in the order of utterance_id."""
-    return dataset.select(sorted(range(len(dataset)), key=list(dataset["utterance_id"]).__getitem__))
+    return dataset.select(sorted(range(len(dataset)), key=dataset["utterance_id"][:].__getitem__))
 
 
 def find_columns(
@@ -320,13 +343,17 @@ def find_columns(
     return columns
 
 
-def _fields(cells: Mapping[str, str | None], corpus: str) -> dict | CorpusError:
-    """The fields of `CorpusBuilder.parse` from what the columns or the groups of a pattern say."""
+def _fields(cells: Mapping[str, str | None], corpus: str) -> dict | str:
+    """The fields of `CorpusBuilder.parse` from what the columns or the groups of a pattern say, or what is wrong."""
     missing = [kind for kind in ("label", "speaker") if not cells.get(kind)]
     if missing:
-        return CorpusError(f"its {' and '.join(missing)} is not given")
+        return f"no {' and no '.join(missing)} is given"
     if "/" in cells["speaker"]:
-        return CorpusError(f"its speaker {cells['speaker']!r} holds a '/'")
+        return f"its speaker {cells['speaker']!r} holds a '/'"
+    try:
+        "".join(cell for cell in cells.values() if cell).encode()
+    except UnicodeEncodeError:
+        return "what is said of it is not valid UTF-8"
     fields = {
         "speaker": cells["speaker"],
         "gender": canonical("gender", cells["gender"]) if cells.get("gender") else None,
@@ -338,13 +365,22 @@ def _fields(cells: Mapping[str, str | None], corpus: str) -> dict | CorpusError:
     return fields | ({"language": cells["language"]} if cells.get("language") else {})
 
 
+def _check_corpus_name(name: str) -> None:
+    """Refuse a name that cannot be a prefix of ids, or is another corpus's."""
+    taken = [corpus for corpus in CORPORA if corpus != "own"]
+    if not re.fullmatch(r"\w[\w.-]*", name) or name in taken:
+        raise CorpusError(
+            f"corpus_name {name!r} must be letters, digits, '.', '_' and '-', and none of {', '.join(taken)}"
+        )
+
+
 def _compiled(file_pattern: str | None) -> re.Pattern | None:
     """The regular expression of --file_pattern."""
     if file_pattern is None:
         return None
     try:
         pattern = re.compile(file_pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise CorpusError(f"--file_pattern {file_pattern!r} is no regular expression: {error}") from error
     known = {"speaker", "emotion", *COLUMNS} - {"audio", "label"}
     if not pattern.groupindex or set(pattern.groupindex) - known:
@@ -355,23 +391,34 @@ def _compiled(file_pattern: str | None) -> re.Pattern | None:
     return pattern
 
 
-def _read_table(path: str) -> pd.DataFrame:
-    """A metadata file, every cell of CSV and TSV as text: a speaker 007 stays 007."""
+def _read_table(path: str) -> tuple[list[str], list[dict]]:
+    """Columns and rows of a metadata file. Every cell of CSV and TSV is text: a speaker 007 stays 007."""
     suffix = os.path.splitext(path)[1].lower()
     try:
         if suffix == ".parquet":
-            return pd.read_parquet(path)
-        if suffix == ".jsonl":
-            with open(path, encoding="utf-8") as lines:
-                return pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
-        separator = "\t" if suffix == ".tsv" else ","
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError, TypeError) as error:
+            table = pyarrow.parquet.ParquetFile(path).read()
+            return table.column_names, table.to_pylist()
+        with open(path, encoding="utf-8-sig", newline="") as lines:
+            if suffix == ".jsonl":
+                rows = [json.loads(line) for line in lines if line.strip()]
+                if not all(isinstance(row, dict) for row in rows):
+                    raise ValueError("a line is not an object, like {...}")
+                return list(dict.fromkeys(name for row in rows for name in row)), rows
+            reader = csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
+            rows = []
+            for row in reader:
+                if any(row.pop(None, ())):
+                    raise ValueError(f"line {reader.line_num} has more cells than there are columns; quote commas")
+                rows.append(row)
+            return list(reader.fieldnames or ()), rows
+    except (OSError, ValueError, RecursionError, csv.Error, pyarrow.ArrowException) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error
 
 
 def _text(value: object) -> str | None:
     """A cell as text; None for an empty one."""
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    return str(value).strip() or None
+    if isinstance(value, float):
+        if value != value:
+            return None
+        value = int(value) if value.is_integer() else value  # whole numbers beside empty cells come as floats
+    return None if value is None else str(value).strip() or None

@@ -452,7 +452,8 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
             else:
                 found[name].append((file, fields))
         if skipped:
-            logger.info("%s: %d files left out (%s), e.g. %s", self.corpus, len(skipped), self.left_out, skipped[0])
+            example = _printable(skipped[0])
+            logger.warning("%s: %d files left out (%s), e.g. %s", self.corpus, len(skipped), self.left_out, example)
         others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.other_files.items()))
         if not found:
             raise CorpusError(
@@ -481,7 +482,8 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
             else:
                 kept[name] = (first, fields)
         if copies:
-            logger.warning("%s: %d identical copies left out, e.g. %s", self.corpus, len(copies), copies[0])
+            example = _printable(copies[0])
+            logger.warning("%s: %d identical copies left out, e.g. %s", self.corpus, len(copies), example)
         return kept
 
     @property
@@ -537,7 +539,7 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
     def _check_counts(self, dataset: datasets.Dataset) -> None:
         """Warn of what a partial copy misses; refuse a copy that holds more than the corpus does."""
         names = dataset.features["emotion"].names
-        counts = Counter(names[emotion] for emotion in dataset["emotion"])
+        counts = Counter(names[emotion] for emotion in dataset["emotion"][:])
         surplus = [
             f"{emotion} {counts[emotion]} instead of {number}"
             for emotion, number in self.expected_counts.items()
@@ -553,15 +555,16 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
             for emotion, number in self.expected_counts.items()
             if counts[emotion] < number
         ]
-        present = set(dataset["speaker_id"])
+        present = set(dataset["speaker_id"][:])
         absent = [name for name in self.expected_speakers if f"{self.corpus}/{name}" not in present]
         if absent:
             missing.append(f"all of speaker {', '.join(absent)}")
         if missing:
+            here = sum(counts[emotion] for emotion in self.expected_counts) or len(dataset)
+            total = sum(self.expected_counts.values())
             logger.warning(
-                "%s: %d of %d utterances are here; missing are %s. Figures on a part are not figures on the corpus.",
+                "%s: %s utterances are here; missing are %s. Figures on a part are not figures on the corpus.",
                 self.corpus,
-                len(dataset),
-                sum(self.expected_counts.values()),
+                f"{here} of {total}" if total else here,
                 "; ".join(missing),
             )

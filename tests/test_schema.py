@@ -140,7 +140,9 @@ def test_all_bad_names_are_listed(data_dir, cache_dir):
     with pytest.raises(CorpusError) as error:
         load(data_dir, cache_dir)
     message = str(error.value)
-    assert message.startswith(f"23 audio files of tiny in {data_dir} cannot be used (names are expected to be SPEAKER_")
+    assert message.startswith(
+        f"23 audio files of tiny in {data_dir} cannot be used (names are expected to be SPEAKER_"
+    )
     assert "bad19.wav: not three parts" in message and "bad20.wav" not in message
     assert "... and 3 more" in message and "move them elsewhere" in message
 
