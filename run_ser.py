@@ -34,10 +34,13 @@ from huggingface_hub import HfApi
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from dataset_scripts import CORPORA, CorpusError, load_corpus
+from dataset_scripts import CORPORA, CorpusError, LoadedCorpora, builder_class, load_corpora, merge_corpora
 from dataset_scripts.demo import DISCLAIMER
-from dataset_scripts.folds import get_folds
+from dataset_scripts.folds import PROTOCOLS, get_folds
+from dataset_scripts.label_maps import LABEL_MAPS
+from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
 from ser_protocol import presets, report
+from ser_protocol.audit import audit, folds_table
 from ser_protocol.augmentation import SpecAugment
 from ser_protocol.runner import (
     FoldRunner,
@@ -98,11 +101,71 @@ class ModelArguments:
 class DataArguments:
     """What it is trained and tested on."""
 
-    corpus: str = dataclasses.field(metadata={"help": f"One of {', '.join(CORPORA)}."})
-    data_dir: str | None = dataclasses.field(default=None, metadata={"help": "The corpus's folder (none for demo)."})
+    corpus: list[str] | None = dataclasses.field(
+        default=None, metadata={"help": f"One or several of {', '.join(CORPORA)}; several need a --label_map."}
+    )
+    data_dir: list[str] | None = dataclasses.field(
+        default=None, metadata={"help": "Each corpus's folder, in the same order (none for demo)."}
+    )
+    dataset_name: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": "In place of --corpus: a dataset of the Hub, a folder for load_dataset, or a Parquet file."},
+    )
+    dataset_config_name: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": "Configuration of the dataset, or of a corpus that has several: listeners of crema_d."},
+    )
+    label_map: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": f"Which classes are used and joined: {', '.join(LABEL_MAPS)}, or a YAML or JSON file that maps "
+            "emotions to classes. Default: the corpus's usual ones."
+        },
+    )
+    corpus_name: str = dataclasses.field(
+        default="own", metadata={"help": "Name of your own data, the prefix of its utterance and speaker ids."}
+    )
+    language: str = dataclasses.field(
+        default="und", metadata={"help": "ISO 639 code of your own data's language, where no column tells it."}
+    )
+    audio_column_name: str | None = dataclasses.field(
+        default=None, metadata={"help": f"Column of your own data. Default: {', '.join(COLUMNS['audio'])}."}
+    )
+    label_column_name: str | None = dataclasses.field(
+        default=None, metadata={"help": f"Likewise, of the emotion: {', '.join(COLUMNS['label'])}."}
+    )
+    speaker_column_name: str | None = dataclasses.field(
+        default=None, metadata={"help": f"Likewise: {', '.join(COLUMNS['speaker'])}."}
+    )
+    gender_column_name: str | None = dataclasses.field(
+        default=None, metadata={"help": f"Likewise, if there is one: {', '.join(COLUMNS['gender'])}."}
+    )
+    session_column_name: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": f"Likewise, of recordings that speakers share: {', '.join(COLUMNS['session'])}."},
+    )
+    text_column_name: str | None = dataclasses.field(
+        default=None, metadata={"help": f"Likewise, of the sentence: {', '.join(COLUMNS['text'])}."}
+    )
+    language_column_name: str | None = dataclasses.field(
+        default=None, metadata={"help": f"Likewise: {', '.join(COLUMNS['language'])}."}
+    )
+    file_pattern: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Regular expression, searched in each path of --corpus own, whose named groups tell the speaker "
+            "(and gender, session, text, emotion), like (?P<speaker>spk\\d+)."
+        },
+    )
+    skip_bad_files: bool = dataclasses.field(
+        default=False, metadata={"help": "Go on without files that cannot be used; results.json lists them."}
+    )
     protocol: str = dataclasses.field(
         default="speakers",
-        metadata={"help": "speakers (groups of unseen speakers), loso (one a fold), or random (leaky, to compare)."},
+        metadata={
+            "help": f"One of {', '.join(PROTOCOLS)}: groups of unseen speakers; one a fold; IEMOCAP's sessions; "
+            "EmoBox's folds; the corpus's own parts; random utterances (leaky, to compare)."
+        },
     )
     num_folds: int | None = dataclasses.field(default=None, metadata={"help": "Default: the corpus's standard."})
     folds: list[int] | None = dataclasses.field(
@@ -149,6 +212,8 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     if given.model_name_or_path and (given.preset or given.encoder_name_or_path):
         raise RunError("--model_name_or_path brings its own encoder and preset: leave the other two flags out.")
     pretrained = given.model_name_or_path or given.encoder_name_or_path
+    if bool(given.corpus) == bool(given.dataset_name):
+        raise RunError("Give either --corpus, with its --data_dir, or --dataset_name.")
     preset = given.preset or ("camulenet" if pretrained else "camulenet-small")
     if preset not in presets.PRESETS:
         raise RunError(f"Unknown preset {preset!r}; known are {', '.join(presets.PRESETS)}.")
@@ -182,6 +247,38 @@ def _file_arguments(path: Path) -> list[str]:
         if value is not None:
             argv += [f"--{name}", *map(str, values)]
     return argv
+
+
+def load_data(data_args: DataArguments, cache_dir: str | None, token: str | None) -> LoadedCorpora:
+    """The utterances that the arguments ask for."""
+    columns = {kind: getattr(data_args, f"{kind}_column_name") for kind in COLUMNS}
+    own = {
+        "corpus_name": data_args.corpus_name,
+        "language": data_args.language,
+        "columns": {kind: name for kind, name in columns.items() if name},
+    }
+    if data_args.dataset_name:
+        rows, left_out = load_dataset_rows(
+            data_args.dataset_name,
+            data_args.dataset_config_name,
+            cache_dir=cache_dir,
+            token=token,
+            skip_bad_files=data_args.skip_bad_files,
+            **own,
+        )
+        return merge_corpora(
+            [rows], data_args.label_map, skip_bad_files=data_args.skip_bad_files, left_out_files=left_out
+        )
+    return load_corpora(
+        data_args.corpus,
+        data_args.data_dir or [],
+        config_name=data_args.dataset_config_name,
+        label_map=data_args.label_map,
+        cache_dir=cache_dir,
+        skip_bad_files=data_args.skip_bad_files,
+        file_pattern=data_args.file_pattern,
+        **own,
+    )
 
 
 def held_arguments(model_args, data_args, training_args, num_folds: int, data_hash: str) -> dict:
@@ -225,15 +322,20 @@ def chosen_folds(folds: list, numbers: list[int] | None) -> list:
     return [folds[number] for number in sorted(set(numbers))]
 
 
-def describe_run(model_args, data_args, training_args, dataset, folds, model, warnings: list[str]) -> dict:
+def describe_run(model_args, data_args, training_args, data: LoadedCorpora, folds, model, warnings: list[str]) -> dict:
     """The `run` part of results.json: what ran, on what, how."""
-    licenses = sorted({dataset.info.license} - {""})
+    dataset = data.dataset
+    licenses = {builder_class(name).license for name in data_args.corpus or []} or {dataset.info.license}
     if model_args.model_name_or_path:
         encoder = f"of the checkpoint {model_args.model_name_or_path}"
     else:
         encoder = model_args.encoder_name_or_path or f"{model.config.encoder_config.model_type}, from scratch"
     return {
-        "corpus": data_args.corpus,
+        "corpus": " + ".join(dict.fromkeys(dataset["corpus"][:])),
+        "dataset": data_args.dataset_name,
+        "dataset_config": data_args.dataset_config_name,
+        "data": describe_data(data),
+        "audit": audit(folds_table(dataset, folds)).summary(),
         "protocol": data_args.protocol,
         "num_folds": len(folds),
         "split_seed": data_args.split_seed,
@@ -243,8 +345,8 @@ def describe_run(model_args, data_args, training_args, dataset, folds, model, wa
         "base_model": model_args.model_name_or_path or model_args.encoder_name_or_path,
         "encoder_context": model.config.encoder_context,
         "multitask": bool(model.config.num_genders),
-        "num_eligible_utterances": len(dataset),
-        "num_speakers": len(set(dataset["speaker_id"])),
+        "num_eligible_utterances": len(eligible_rows(folds)),
+        "num_speakers": len(set(dataset["speaker_id"][:])),
         "num_parameters": model.num_parameters(),
         "num_trainable_parameters": model.num_parameters(only_trainable=True),
         "num_epochs": training_args.num_train_epochs,
@@ -258,15 +360,30 @@ def describe_run(model_args, data_args, training_args, dataset, folds, model, wa
         * training_args.gradient_accumulation_steps
         * training_args.world_size,
         "num_processes": training_args.world_size,
-        "languages": sorted(set(dataset["language"])),
-        "licenses": licenses,
+        "languages": sorted(set(dataset["language"][:])),
+        "licenses": sorted(licenses - {""}),
         "hub_model_id": training_args.hub_model_id,
-        "disclaimer": DISCLAIMER if data_args.corpus == "demo" else data_args.note,
+        "disclaimer": DISCLAIMER if "demo" in (data_args.corpus or []) else data_args.note,
         "warnings": warnings,
         "command": whole_command(sys.argv[1:]),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
     }
+
+
+def describe_data(data: LoadedCorpora) -> dict:
+    """What was taken of the corpora; see `report.data_lines`."""
+    return {
+        "label_map": data.label_map and data.label_map._asdict(),
+        "utterances_before": data.counts_before,
+        "utterances": data.counts_after,
+        "left_out_files": data.left_out_files,
+    }
+
+
+def eligible_rows(folds) -> list[int]:
+    """The rows that are tested, over all folds."""
+    return sorted(row for fold in folds for row in fold.test)
 
 
 def whole_command(argv: list[str]) -> str:
@@ -302,11 +419,19 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     transformers_logging.disable_progress_bar()  # of writing weights, every epoch; the folds have theirs
     data_warnings = CollectedWarnings()
     logging.getLogger("dataset_scripts").addHandler(data_warnings)
-    dataset = load_corpus(data_args.corpus, data_args.data_dir, cache_dir=model_args.cache_dir)
+    data = load_data(data_args, model_args.cache_dir, model_args.token)
+    dataset = data.dataset
+    if training_args.should_save:
+        print("\n".join(report.data_lines(describe_data(data))))
     folds = get_folds(dataset, data_args.protocol, data_args.num_folds, data_args.split_seed)
     logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
-    overrides = {} if model_args.multitask else {"id2gender": {}}
+    overrides = {}
+    if not model_args.multitask:
+        overrides["id2gender"] = {}
+    elif all(gender is None for gender in dataset["gender"][:]):
+        overrides["id2gender"] = {}
+        data_warnings.messages.append("No speaker's gender is known: the model learns the emotion alone.")
     if model_args.encoder_context is not None:
         overrides["encoder_context"] = model_args.encoder_context
     if training_args.label_smoothing_factor:
@@ -348,21 +473,21 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         report.write_atomically(runner.output_dir / "arguments.json", json.dumps(arguments, indent=2) + "\n")
     for fold in to_do:
         runner.run(fold, **stages)
-    run = describe_run(model_args, data_args, training_args, dataset, folds, model, warnings)
+    run = describe_run(model_args, data_args, training_args, data, folds, model, warnings)
     if all(runner.is_complete(fold.index) for fold in folds):
-        finish(runner, run, stages["do_train"])
+        finish(runner, run, eligible_rows(folds), stages["do_train"])
     elif training_args.should_save and stages["do_predict"]:
         print(
             report.console_table(report.build_results(runner.predictions(len(folds)), runner.metrics(len(folds)), run))
         )
 
 
-def finish(runner: FoldRunner, run: dict, do_train: bool) -> None:
+def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool) -> None:
     """Pool the folds, write what readers get, train the model to publish (where training is asked for), push it."""
     args, output_dir = runner.args, runner.output_dir
     fold_metrics = runner.metrics(run["num_folds"])
     predictions = runner.predictions(run["num_folds"])
-    check_predictions(predictions, list(runner.dataset["utterance_id"]))
+    check_predictions(predictions, runner.dataset.select(eligible)["utterance_id"])
     results = report.build_results(predictions, fold_metrics, run)
     if args.should_save:
         report.write_atomically(output_dir / "predictions.csv", predictions.to_csv(index=False))
@@ -411,7 +536,8 @@ def leak_warnings(data_args: DataArguments, dataset, folds, source: ModelSource)
     warnings = []
     if any(fold.leaky for fold in folds):
         warnings.append(
-            "Protocol random: test speakers are in the training part. These are not unseen-speaker figures."
+            f"Protocol {data_args.protocol}: test speakers are in the training part. These are not unseen-speaker "
+            "figures."
         )
     tested = {speaker for fold in folds for speaker in speakers_of(dataset, fold.test)}
     met = sorted(tested & source.prior_speakers())
@@ -427,7 +553,7 @@ def leak_warnings(data_args: DataArguments, dataset, folds, source: ModelSource)
 def cut_warnings(dataset, extractor) -> list[str]:
     """How many clips lose their end, with a preset that reads a fixed duration."""
     longest = extractor.max_duration_s
-    cut = 0 if longest is None else sum(duration > longest for duration in dataset["duration_s"])
+    cut = 0 if longest is None else sum(duration > longest for duration in dataset["duration_s"][:])
     return [f"{cut} of {len(dataset)} clips are longer than {longest} s and were cut."] if cut else []
 
 

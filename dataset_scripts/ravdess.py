@@ -14,7 +14,8 @@ door"), repetition, actor. Odd actors are male, even ones female.
 
 Oddities: neutral has no strong intensity, hence half the clips of any other emotion. Some archives carry every clip
 a second time in a folder of their own: identical copies are left out. Song and video lie under the same naming and are
-left out. The actor is read from the file name, never from its folder.
+left out. The actor is read from the file name, never from its folder. 03-01-03-01-02-01-07 and 03-01-03-01-02-02-07
+are one recording (same samples in the copy that we looked at; the same actor and emotion): both are kept.
 
 Expected: 1440 clips, 60 of each actor: neutral 96, every other emotion 192.
 """

@@ -1,7 +1,7 @@
 """What a finished run leaves for its readers: results.json, results.md, plots, a terminal table and the model card.
 
-Everything is rendered from one `results` dict (`build_results`), so no figure is computed twice. A run that was not
-evaluated, or whose folds are not all there, has no pooled figures: every output says so instead of printing numbers.
+Everything is rendered from one `results` dict (`build_results`), so no figure is computed twice. A run whose folds are
+not all there has no pooled figures: every output says so instead of printing numbers.
 """
 
 import io
@@ -47,7 +47,18 @@ FOLD_FIELDS = (
     "peak_memory_bytes",
 )
 # Fields of `run` that have a place of their own in the outputs; the rest is listed in a table as it is.
-PLACED_FIELDS = ("command", "versions", "disclaimer", "licenses", "languages", "warnings", "evaluated", "base_model")
+PLACED_FIELDS = (
+    "command",
+    "versions",
+    "disclaimer",
+    "licenses",
+    "languages",
+    "warnings",
+    "data",
+    "audit",
+    "base_model",
+)
+MAX_LISTED = 20  # left-out files named in text; results.json has all
 
 # Licences that a corpus may have and the Hub has an id for.
 HUB_LICENSES = {"cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "odbl"}
@@ -55,10 +66,9 @@ HUB_LICENSES = {"cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-n
 PROTOCOLS = {
     "loso": "Each fold tests one speaker (on IEMOCAP that speaker's dialogue partner is left out of the fold).",
     "speakers": "Each fold tests one group of speakers, balanced in gender where the corpus allows it.",
-    "sessions": "Each fold tests the two speakers of one session.",
-    "emobox": "The folds are those that EmoBox published; for CREMA-D and EmoDB they share speakers between parts.",
+    "sessions": "Each fold tests the speakers of one session.",
+    "emobox": "The test speakers of each fold are those that EmoBox published.",
     "official": "The parts are the corpus's own.",
-    "cross-corpus": "The model is tested on a corpus that it was not trained on.",
     "random": "Utterances are dealt to folds at random, whoever speaks: this shows what a leak is worth.",
 }
 
@@ -110,13 +120,13 @@ def build_results(predictions, fold_metrics, run):
 
     Args:
         predictions (`pandas.DataFrame`): the predictions of the folds that are there (columns in statistics.py).
-            Ignored if `run["evaluated"]` is False.
         fold_metrics (`list[dict]`): the content of each fold's metrics.json. Fields read: `fold`, those named in
             `FOLD_FIELDS`, and `test` (compared with the predictions).
-        run (`dict`): what ran, kept as it is. Required: `corpus`, `protocol`, `num_folds`. Read where given:
-            `evaluated` (`bool`), `num_eligible_utterances` (how many `predictions` must hold), `disclaimer` (`str`),
-            `warnings`, `languages`, `licenses` (`list[str]`), `command` (`str`), `versions` (`dict`), `base_model`
-            (pre-trained encoder; in the metadata if it is a Hub id), `hub_model_id`.
+        run (`dict`): what ran, kept as it is. Required: `corpus`, `protocol`, `num_folds`. Read where given: `data`
+            (what was taken of the corpora; see `data_lines`), `audit` (from `audit.AuditReport.summary`),
+            `num_eligible_utterances` (how many `predictions` must hold), `disclaimer` (`str`), `warnings`,
+            `languages`, `licenses` (`list[str]`), `command` (`str`), `versions` (`dict`), `base_model` (pre-trained
+            encoder; in the metadata if it is a Hub id), `hub_model_id`.
 
     Returns:
         `dict`: `format_version`; `run`; `incomplete`, `None` or a sentence that says why there are no pooled figures;
@@ -138,7 +148,7 @@ def build_results(predictions, fold_metrics, run):
         "unseen_speakers": None,
         "warnings": list(run.get("warnings", [])),
     }
-    if run.get("evaluated", True) and len(predictions):
+    if len(predictions):
         check_predictions(predictions, predictions["utterance_id"].unique())
         results["folds"] = _folds(predictions, fold_metrics)
         results["unseen_speakers"] = _unseen_speakers(results["folds"]["rows"])
@@ -155,8 +165,6 @@ def build_results(predictions, fold_metrics, run):
 
 def _incomplete(predictions, run):
     """Why there are no pooled figures, as a sentence, or `None`."""
-    if not run.get("evaluated", True):
-        return "This run was not evaluated: no fold was held out."
     done = sorted(int(fold) for fold in predictions["fold"].unique())
     if len(done) < run["num_folds"]:
         names = f" ({', '.join(map(str, done))})" if done else ""
@@ -248,6 +256,10 @@ def results_markdown(results):
         parts += ["## Folds", _folds_table(results)]
     if results["pooled"]:
         parts += ["## Emotions", _emotions_table(results), _confusion_table(results)]
+    if run.get("data"):
+        parts += ["## Data", "\n".join(f"- {line}" for line in data_lines(run["data"]))]
+    if run.get("audit"):
+        parts.append(f"Audit of the folds: {run['audit']['verdict']}")
     parts += ["## Run", _run_table(run)]
     if run.get("command"):
         parts.append(f"```bash\n{run['command']}\n```")
@@ -273,6 +285,33 @@ def console_table(results):
             [header, *([row["fold"], *(_score(row[n]) for n in names)] for row in results["folds"]["rows"])]
         )
     return "\n".join(lines + [f"warning: {warning}" for warning in results["warnings"]])
+
+
+def data_lines(data):
+    """What was taken of the corpora, in sentences: classes with their counts around the label map, files left out.
+
+    Args:
+        data (`dict`): `label_map` (`None`, or its `name`, `rule` and `emotions`), `utterances_before` and `utterances`
+            (`{corpus: {emotion: count}}`), `left_out_files` (`list[str]`).
+    """
+    label_map = data["label_map"]
+    lines = [f"Label map {label_map['name']}: {label_map['rule']}"] if label_map else []
+    for corpus, counts in data["utterances"].items():
+        line = f"{corpus}: {sum(counts.values())} utterances ({_counts(counts)})"
+        before = data["utterances_before"][corpus]
+        if before != counts:
+            line += f", before the map {sum(before.values())} ({_counts(before)})"
+        lines.append(line + ".")
+    left_out = data["left_out_files"]
+    if left_out:
+        more = f"; and {len(left_out) - MAX_LISTED} more" if len(left_out) > MAX_LISTED else ""
+        names = "; ".join(left_out[:MAX_LISTED]) + more
+        lines.append(f"Files left out because they cannot be used: {len(left_out)} ({names}).")
+    return lines
+
+
+def _counts(counts):
+    return _join(f"{name} {count}" for name, count in counts.items() if count)
 
 
 def scores_table(results):
@@ -409,10 +448,10 @@ def model_card(results, checkpoint=None, model_id=None):
     hosted = model_id or run.get("hub_model_id")
     model_id = hosted or f"path/to/{checkpoint or 'final'}"
     data = ModelCardData(
-        model_name=model_id.split("/")[-1] if hosted else f"camulenet-{run['corpus']}",
+        model_name=model_id.split("/")[-1] if hosted else f"camulenet-{run['corpus'].replace(' + ', '-')}",
         library_name="transformers",
         pipeline_tag="audio-classification",
-        tags=["audio", "speech-emotion-recognition", "camulenet", str(run["corpus"])],
+        tags=["audio", "speech-emotion-recognition", "camulenet", *run["corpus"].split(" + ")],
         language=run.get("languages") or None,
         base_model=_hub_id(run.get("base_model")),
         metrics=list(SCORES) if results["pooled"] else None,
@@ -427,7 +466,7 @@ def model_card(results, checkpoint=None, model_id=None):
         model_id=model_id,
         checkpoint=checkpoint,
         fold=_fold_of(results, checkpoint),
-        evaluated=run.get("evaluated", True),
+        data_lines=data_lines(run["data"]) if run.get("data") else [],
         protocol=PROTOCOLS.get(run["protocol"], ""),
         validated=bool(results["folds"]) and all(row["validation_speakers"] for row in results["folds"]["rows"]),
         scores=scores_table(results) if results["pooled"] else "",

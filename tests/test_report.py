@@ -278,16 +278,6 @@ def test_partial_runs_print_no_pooled_figures(predictions, fold_metrics, run):
     assert missing["incomplete"] == "Only 5 of 6 eligible utterances are predicted."
 
 
-def test_unevaluated_run_says_so(run):
-    results = build_results(None, [], run | {"evaluated": False})
-    assert results["incomplete"] == "This run was not evaluated: no fold was held out."
-    for text in (results_markdown(results), console_table(results), model_card(results, "final")):
-        assert "This run was not evaluated" in text
-        assert not re.search(r"\b0\.\d", text)
-    assert "No speaker was held out for testing." in model_card(results, "final")
-    assert "figures below" not in model_card(results, "final") + model_card(results)
-
-
 def test_random_folds_are_not_called_unseen(predictions, fold_metrics, run):
     for metrics in fold_metrics:
         metrics["train_speakers"] = metrics["validation_speakers"] = ["x/1", "x/2", "x/3"]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from datasets.table import embed_table_storage
 from huggingface_hub import ModelCard
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from tiny_runs import EMOTIONS, FINISHED, TINY_PRESET, call, digest, digests, files_of, refusal, write_ravdess
@@ -216,7 +217,7 @@ def test_the_command_makes_the_run(results, finished_run):
     command = shlex.split(results["run"]["command"])
     assert command[:2] == ["python", "run_ser.py"]
     model_args, data_args, training_args = run_ser.parse_arguments(command[2:])
-    assert (data_args.corpus, data_args.num_folds, model_args.spec_augment) == ("ravdess", 3, True)
+    assert (data_args.corpus, data_args.num_folds, model_args.spec_augment) == (["ravdess"], 3, True)
     assert Path(training_args.output_dir) == finished_run
 
 
@@ -363,10 +364,10 @@ def test_an_allowed_leak_is_marked_in_every_output(ravdess, finished_run, tmp_pa
 def emodb(tmp_path_factory):
     """Arguments that name an EmoDB-like corpus: 8 tones of 4 speakers, angry or bored."""
     folder = tmp_path_factory.mktemp("emodb")
-    for speaker in ("03", "08", "09", "10"):
-        for letter, pitch in (("W", 300), ("L", 100)):
-            time = np.arange(4000 + 50 * int(speaker)) / 16000
-            soundfile.write(folder / f"{speaker}a01{letter}a.wav", 0.3 * np.sin(2 * np.pi * pitch * time), 16000)
+    for stem in ("03a01Wa", "03a07La", "08a01Wa", "08a02La", "09a02Wb", "09a02La", "10a01Wa", "10a02Lb"):
+        time = np.arange(4000 + 50 * int(stem[:2])) / 16000
+        pitch = 300 if "W" in stem else 100
+        soundfile.write(folder / f"{stem}.wav", 0.3 * np.sin(2 * np.pi * pitch * time), 16000)
     return "--corpus", "emodb", "--data_dir", folder, "--cache_dir", tmp_path_factory.mktemp("cache")
 
 
@@ -394,6 +395,107 @@ def test_fine_tuning_for_other_labels(emodb, finished_run, tmp_path):
         assert set(met) < set(model.config.training_speakers) and len(model.config.training_speakers) == 4 + speakers
     results = read_json(tmp_path / "results.json")
     assert results["unseen_speakers"] is True and not any("Leak" in warning for warning in results["warnings"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Folder of a corpus of one's own: 8 tones of 4 speakers of unknown gender, and a file that is no audio."""
+    folder = tmp_path_factory.mktemp("own")
+    lines = ["file_name,mood,speaker"]
+    for number in range(8):
+        time = np.arange(4000 + 400 * number) / 16000
+        soundfile.write(
+            folder / f"clip{number}.wav", 0.3 * np.sin(2 * np.pi * (100 + 200 * (number % 2)) * time), 16000
+        )
+        lines.append(f"clip{number}.wav,{('Angry', 'weary')[number % 2]},{'abcd'[number // 2]}")
+    (folder / "noise.wav").write_bytes(b"no sound")
+    (folder / "metadata.csv").write_text("\n".join([*lines, "noise.wav,weary,a"]) + "\n")
+    return folder
+
+
+def test_a_corpus_of_ones_own(own, tmp_path):
+    data = ("--corpus", "own", "--data_dir", own, "--corpus_name", "mine", "--label_column_name", "mood")
+    call(*data, "--language", "de", "--skip_bad_files", "true", "--num_folds", 2, "--output_dir", tmp_path)
+    table = read_predictions(tmp_path / "predictions.csv")
+    assert sorted(table["utterance_id"]) == [f"mine/clip{number}" for number in range(8)]
+    assert set(table["emotion"]) == {"anger", "weary"} and set(table["gender"]) == {""}
+    assert [column for column in table if column.startswith("p_")] == ["p_anger", "p_weary"]
+    results = read_json(tmp_path / "results.json")
+    run = results["run"]
+    assert (run["corpus"], run["languages"], run["multitask"]) == ("mine", ["de"], False)
+    assert run["data"]["utterances"] == {"mine": {"anger": 4, "weary": 4}} and run["data"]["label_map"] is None
+    (left_out,) = run["data"]["left_out_files"]
+    assert left_out.startswith(f"{own / 'noise.wav'}: not readable as audio")
+    assert "No speaker's gender is known: the model learns the emotion alone." in results["warnings"]
+    assert run["audit"]["clean"] and run["audit"]["verdict"].startswith("CLEAN: no test speaker")
+    for name in ("README.md", "results.md"):
+        text = (tmp_path / name).read_text()
+        assert "Files left out because they cannot be used: 1 (" in text and "Audit of the folds: CLEAN" in text
+    model = CAMuLeNetForAudioClassification.from_pretrained(tmp_path / "final")
+    assert model.config.training_speakers == [f"mine/{speaker}" for speaker in "abcd"]
+
+
+def test_two_corpora_under_a_label_map(ravdess, emodb, tmp_path):
+    folders = (ravdess[3], emodb[3])
+    data = ("--corpus", "ravdess", "emodb", "--data_dir", *folders, "--cache_dir", ravdess[5])
+    (tmp_path / "map.yaml").write_text("neutral: neutral\nanger: tense\nboredom: neutral\nravdess/happiness: tense\n")
+    options = ("--label_map", tmp_path / "map.yaml", "--num_folds", 2, "--num_train_epochs", 1)
+    call(*data, *options, "--output_dir", tmp_path / "out")
+    table = read_predictions(tmp_path / "out" / "predictions.csv").set_index("utterance_id")
+    assert len(table) == 36 + 8 and set(table["emotion"]) == {"neutral", "tense"}
+    assert table.loc["ravdess/03-01-03-01-01-01-01", "emotion"] == "tense"
+    assert table.loc["emodb/03a07La", "emotion"] == "neutral"
+    run = read_json(tmp_path / "out" / "results.json")["run"]
+    assert run["corpus"] == "ravdess + emodb" and run["languages"] == ["de", "en"] and len(run["licenses"]) == 2
+    assert run["data"]["utterances"]["ravdess"] == {"neutral": 12, "tense": 24}
+    assert run["data"]["utterances_before"]["ravdess"]["sadness"] == 12
+    # Fold k of both together: each fold tests speakers of both.
+    for _, rows in table.groupby("fold"):
+        assert {name.split("/")[0] for name in rows["speaker_id"]} == {"ravdess", "emodb"}
+
+
+def test_dataset_name_gives_the_rows_of_the_corpus(ravdess, dataset, tmp_path):
+    embedded = dataset.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
+    embedded.to_parquet(tmp_path / "ravdess.parquet")
+    arguments = ["--dataset_name", str(tmp_path / "ravdess.parquet"), "--output_dir", str(tmp_path)]
+    _, data_args, _ = run_ser.parse_arguments(arguments)
+    loaded = run_ser.load_data(data_args, str(tmp_path / "cache"), None).dataset
+    columns = [name for name in dataset.column_names if name != "audio"]
+    assert loaded.select_columns(columns)[:] == dataset.select_columns(columns)[:]
+    assert [audio["bytes"] for audio in loaded["audio"]] == [
+        Path(audio["path"]).read_bytes() for audio in dataset["audio"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "Give either --corpus, with its --data_dir, or --dataset_name."),
+        (
+            ["--corpus", "own", "--dataset_name", "x/y"],
+            "Give either --corpus, with its --data_dir, or --dataset_name.",
+        ),
+        (["--corpus", "ravdess", "emodb"], "2 corpora need a data_dir each (ravdess emodb), in this order; got 0"),
+        (["--corpus", "own", "--data_dir", "OWN"], "has no column for the label"),
+        (["--corpus", "own", "--data_dir", "OWN", "--label_column_name", "mood"], "1 audio files of own in"),
+        (
+            ["--corpus", "ravdess", "--data_dir", "RAVDESS", "--label_map", "common-9"],
+            "neither a file nor one of common-4",
+        ),
+        (
+            ["--corpus", "ravdess", "--data_dir", "RAVDESS", "--protocol", "official"],
+            "ravdess has no parts of its own",
+        ),
+    ],
+)
+def test_data_that_cannot_be_used(own, ravdess, tmp_path, argv, message):
+    argv = [{"OWN": own, "RAVDESS": ravdess[3]}.get(argument, argument) for argument in argv]
+    assert message in refusal(*argv, "--cache_dir", tmp_path / "cache", "--output_dir", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -531,14 +633,14 @@ def folders(tmp_path_factory):
     [
         (["--corpus", "nope"], ["unknown corpus 'nope'", "ravdess"]),
         (["--preset", "big"], ["Unknown preset 'big'", "camulenet-small"]),
-        (["--protocol", "sessions"], ["unknown protocol 'sessions'", "loso"]),
+        (["--protocol", "sessions"], ["ravdess has no sessions"]),
         (["--folds", "0", "3", "-1"], ["--folds 3 -1: there are 3 folds, 0 to 2"]),
         (["--num_folds", "7"], ["7 folds of 6 speakers"]),
         (["--no_such_flag", "1"], ["Unknown arguments: --no_such_flag"]),
         (["--data_dir", "{}/missing"], ["missing is not a directory", "zenodo"]),
         (["--data_dir", "{}/empty"], ["no audio of ravdess", "zenodo"]),
         (["--data_dir", "{}/misnamed"], ["1 audio files", "03-01-09-01-01-01-01.wav"]),
-        (["--corpus", "emodb"], ["not named like emodb"]),
+        (["--corpus", "emodb"], ["no audio of emodb", "does not read as a known speaker"]),
         (
             ["--data_dir", "{}/broken", "--num_folds", "2"],
             ["03-01-01-01-01-01-01.wav: not readable", "03-01-05-01-02-01-02.wav: holds no samples"],
