@@ -458,6 +458,35 @@ def test_two_corpora_under_a_label_map(ravdess, emodb, tmp_path):
         assert {name.split("/")[0] for name in rows["speaker_id"]} == {"ravdess", "emodb"}
 
 
+def test_unknown_people_train_and_are_not_in_the_headline(tmp_path):
+    people = {"Maya": "F", "Indira": "M", "Monisha": "F", "Sahil": "M", "Roshesh": "M", "A guest": "F"}
+    lines = ["clip,emotion,speaker,gender"]
+    for number, (speaker, gender) in enumerate(people.items()):
+        for emotion, part in (("Anger", "train"), ("Contempt", "test")):
+            name = f"{part}_{number}"
+            tone = 0.3 * np.sin(2 * np.pi * (100 + 100 * number) * np.arange(4000) / 16000)
+            (tmp_path / "data").mkdir(exist_ok=True)
+            soundfile.write(tmp_path / "data" / f"{name}.wav", tone, 16000)
+            lines.append(f"{name}.mp4,{emotion},{speaker},{gender}")
+    (tmp_path / "data" / "final_annotation.csv").write_text("\n".join(lines) + "\n")
+    data = ("--corpus", "bhavvani", "--data_dir", tmp_path / "data", "--cache_dir", tmp_path / "cache")
+    short = ("--num_train_epochs", 1)
+    call(*data, *short, "--num_folds", 2, "--output_dir", tmp_path / "speakers")
+    results = read_json(tmp_path / "speakers" / "results.json")
+    table = read_predictions(tmp_path / "speakers" / "predictions.csv")
+    assert results["run"]["num_eligible_utterances"] == len(table) == 10 and not results["incomplete"]
+    assert "bhavvani/others" not in set(table["speaker_id"]) and set(table["emotion"]) == {"anger", "disgust"}
+    assert all("bhavvani/others" in row["train_speakers"] for row in results["folds"]["rows"])
+    assert results["run"]["audit"]["clean"]
+
+    call(*data, *short, "--protocol", "official", "--output_dir", tmp_path / "official")
+    results = read_json(tmp_path / "official" / "results.json")
+    assert results["run"]["num_eligible_utterances"] == 6 and results["unseen_speakers"] is False
+    assert "LEAK: 6 of 6 test speakers are in the training part" in results["run"]["audit"]["verdict"]
+    assert any("Protocol official: test speakers are in the training part" in line for line in results["warnings"])
+    assert "LEAK" in (tmp_path / "official" / "README.md").read_text()
+
+
 def test_dataset_name_gives_the_rows_of_the_corpus(ravdess, dataset, tmp_path):
     embedded = dataset.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
     embedded.to_parquet(tmp_path / "ravdess.parquet")
