@@ -17,7 +17,7 @@ from .label_maps import (
     find_label_map,
     with_labels,
 )
-from .schema import EMOTIONS, GENDERS, CorpusBuilder, CorpusError, in_order, undecodable_rows
+from .schema import EMOTIONS, GENDERS, CorpusBuilder, CorpusError, in_order, listed, undecodable_rows
 
 __all__ = [
     "CORPORA",
@@ -117,10 +117,12 @@ def load_corpora(
         skip_bad_files: go on without the files that cannot be used. It reads all audio to find them.
 
     Raises:
-        CorpusError: a name is unknown or comes twice, folders and corpora do not match in number, several corpora
-            come without a label map, or files cannot be used.
+        CorpusError: no name is given, or one is unknown or comes twice, folders and corpora do not match in number,
+            several corpora come without a label map, or files cannot be used.
     """
     builders = [builder_class(name) for name in names]
+    if not builders:
+        raise CorpusError(f"no corpus is named; known are {', '.join(CORPORA)}")
     if len(set(names)) < len(names):
         raise CorpusError(f"a corpus comes twice: {' '.join(names)}")
     data_dirs = [folder for folder in data_dirs if folder is not None]
@@ -164,15 +166,20 @@ def merge_corpora(
         left_out_files: what was left out before.
 
     Raises:
-        CorpusError: there are several corpora and no label map, or a corpus that the map drops altogether.
+        CorpusError: two corpora have one name; there are several and no label map; or nothing is left of one, of which
+            no audio can be decoded or which the map drops altogether.
     """
     names = [dataset["corpus"][0] for dataset in corpora]
+    if len(set(names)) < len(names):
+        raise CorpusError(f"two corpora of one name: {' '.join(names)}; give your own another corpus_name")
     chosen = find_label_map(label_map) if label_map is not None else default_label_map(names)
     left_out = list(left_out_files)
     if skip_bad_files:
         for index, dataset in enumerate(corpora):
             problems = undecodable_rows(dataset)
             left_out += problems.values()
+            if len(problems) == len(dataset):
+                raise CorpusError(f"no audio of {names[index]} can be decoded:\n{listed([*problems.values()])}")
             corpora = [*corpora]
             corpora[index] = dataset.select([row for row in range(len(dataset)) if row not in problems])
     before = {corpus: counts for dataset in corpora for corpus, counts in emotion_counts(dataset).items()}

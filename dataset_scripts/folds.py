@@ -116,6 +116,8 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
     if protocol == "random":
         rows = _random_rows(dataset, num_folds, seed)
     elif protocol == "official":
+        if num_folds not in (None, 1):
+            raise CorpusError(f"official has 1 fold, not {num_folds}; leave num_folds out")
         rows = [_official_rows(dataset)]
     else:
         parts_of = {
@@ -270,6 +272,8 @@ def _test_groups(
     num_folds: int | None,
 ) -> list[list[str]]:
     """The test speakers of each fold."""
+    if not order:
+        raise CorpusError("nobody knows who the speakers are: such people are trained on and never tested")
     corpus = order[0].split("/")[0]
     if protocol == "speakers":
         if num_folds is None or not 2 <= num_folds <= len(order):
@@ -371,7 +375,8 @@ def _committed_parts(
     seed: int,
 ) -> list[dict[str, list[str]]] | None:
     """Speakers of the parts from `splits/`, where it has this split for exactly this dataset's speakers."""
-    path = SPLITS / f"{corpus}_{protocol}_{num_folds or STANDARD_FOLDS.get(corpus, {}).get(protocol)}.json"
+    number = STANDARD_FOLDS.get(corpus, {}).get(protocol) if num_folds is None else num_folds
+    path = SPLITS / f"{corpus}_{protocol}_{number}.json"
     if not path.is_file():
         return None
     split = json.loads(path.read_text(encoding="utf-8"))
@@ -456,7 +461,7 @@ def main() -> None:
         for corpus in [arguments.corpus] if arguments.corpus else table:
             standard = STANDARD_FOLDS.get(corpus, {})
             for protocol in [arguments.protocol] if arguments.protocol else standard:
-                num_folds = arguments.num_folds or standard.get(protocol)
+                num_folds = standard.get(protocol) if arguments.num_folds is None else arguments.num_folds
                 split = describe_split(corpus, table[corpus], protocol, num_folds)
                 _write(arguments.output_dir / f"{corpus}_{protocol}_{split['num_folds']}.json", split)
     except CorpusError as error:

@@ -2,7 +2,8 @@
 
 The maps, the words that name the same emotion or gender, and the map that a corpus takes by default lie in
 `label_maps.json`. A map says for each emotion that it keeps what it becomes; an emotion that it does not name, or maps
-to null, is dropped with its utterances. A key `<corpus>/<emotion>` holds for that corpus only and wins.
+to null, is dropped with its utterances. A key `<corpus>/<emotion>` holds for that corpus only and wins. Keys may be
+any word for an emotion that is known here, like "angry" for anger.
 """
 
 import json
@@ -65,7 +66,7 @@ def find_label_map(name: str | os.PathLike) -> LabelMap:
     is_map = isinstance(emotions, dict) and any(emotions.values())
     words = [*emotions, *(word for word in emotions.values() if word is not None)] if is_map else []
     # YAML reads some words without quotes as other things: `no` as false.
-    if not is_map or not all(isinstance(word, str) and word.strip() for word in words):
+    if not is_map or not all(isinstance(word, str) and word and word == word.strip() for word in words):
         raise CorpusError(f"label map {path} must map emotions to classes (or null), one a line, like `calm: neutral`")
     return LabelMap(os.path.basename(path), "the user's own file", emotions)
 
@@ -109,7 +110,13 @@ def classes_under(label_map: LabelMap | None, dataset: datasets.Dataset) -> dict
     corpus, emotions = dataset["corpus"][0], dataset.features["emotion"].names
     if label_map is None:
         return {name: name for name in emotions}
-    classes = {name: label_map.emotions.get(f"{corpus}/{name}", label_map.emotions.get(name)) for name in emotions}
+    class_of, prefix = {canonical("emotion", key): value for key, value in label_map.emotions.items()}, f"{corpus}/"
+    class_of |= {
+        canonical("emotion", key.removeprefix(prefix)): value
+        for key, value in label_map.emotions.items()
+        if key.startswith(prefix)
+    }
+    classes = {name: class_of.get(name) for name in emotions}
     if not any(classes.values()):
         raise CorpusError(
             f"label map {label_map.name} keeps nothing of {corpus}, whose emotions are {', '.join(emotions)}; it "

@@ -430,7 +430,7 @@ def test_a_corpus_of_ones_own(own, tmp_path):
     assert run["data"]["utterances"] == {"mine": {"anger": 4, "weary": 4}} and run["data"]["label_map"] is None
     (left_out,) = run["data"]["left_out_files"]
     assert left_out.startswith(f"{own / 'noise.wav'}: not readable as audio")
-    assert "No speaker's gender is known: the model learns the emotion alone." in results["warnings"]
+    assert "No two genders of speakers are known: the model learns the emotion alone." in results["warnings"]
     assert run["audit"]["clean"] and run["audit"]["verdict"].startswith("CLEAN: no test speaker")
     for name in ("README.md", "results.md"):
         text = (tmp_path / name).read_text()
