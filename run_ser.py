@@ -429,9 +429,9 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     overrides = {}
     if not model_args.multitask:
         overrides["id2gender"] = {}
-    elif all(gender is None for gender in dataset["gender"][:]):
+    elif len(set(dataset["gender"][:]) - {None}) < 2:
         overrides["id2gender"] = {}
-        data_warnings.messages.append("No speaker's gender is known: the model learns the emotion alone.")
+        data_warnings.messages.append("No two genders of speakers are known: the model learns the emotion alone.")
     if model_args.encoder_context is not None:
         overrides["encoder_context"] = model_args.encoder_context
     if training_args.label_smoothing_factor:
