@@ -84,6 +84,13 @@ class ModelArguments:
             "help": "Speeds of further copies of the training clips, like 0.9 1.1; 1: none. Default: the preset's."
         },
     )
+    crop_s: float | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Cut longer training clips to a random stretch of this many seconds, each time another; 0: leave "
+            "them whole. Default: the preset's."
+        },
+    )
     multitask: bool = dataclasses.field(
         default=True, metadata={"help": "Learn the gender beside the emotion. False: the emotion alone."}
     )
@@ -95,6 +102,9 @@ class ModelArguments:
         if any(factor <= 0 for factor in self.speed_factors or []):
             raise ValueError(f"--speed_factors {self.speed_factors}: a speed must be above 0; 1.0 is the clip's own.")
         self.speed_factors = [factor for factor in self.speed_factors or [] if factor != 1.0]
+        if (self.crop_s or 0) < 0:
+            raise ValueError(f"--crop_s {self.crop_s}: give a number of seconds; 0 leaves the clips whole.")
+        self.crop_s = self.crop_s or None
 
 
 @dataclasses.dataclass
@@ -223,6 +233,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     parser.set_defaults(
         preset=None if given.model_name_or_path else preset,
         speed_factors=presets.SPEED_FACTORS.get(preset, []),
+        crop_s=presets.CROP_S.get(preset),
         dataloader_pin_memory=torch.cuda.is_available(),
         **presets.TRAINING[preset],
     )
@@ -351,6 +362,7 @@ def describe_run(model_args, data_args, training_args, data: LoadedCorpora, fold
         "num_trainable_parameters": model.num_parameters(only_trainable=True),
         "num_epochs": training_args.num_train_epochs,
         "speed_factors": model_args.speed_factors,
+        "crop_s": model_args.crop_s,
         "spec_augment": model_args.spec_augment,
         "learning_rate": training_args.learning_rate,
         "lr_scheduler": str(training_args.lr_scheduler_type.value),
@@ -464,7 +476,8 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     everything = not (training_args.do_train or do_eval or training_args.do_predict)
     stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
     augment = SpecAugment() if model_args.spec_augment else None
-    runner = FoldRunner(dataset, extractor, source, training_args, augment, model_args.speed_factors)
+    speed_factors, crop_s = model_args.speed_factors, model_args.crop_s
+    runner = FoldRunner(dataset, extractor, source, training_args, augment, speed_factors, crop_s)
     to_do = [fold for fold in wanted if not runner.is_complete(fold.index)]
     if to_do:
         runner.prepare()

@@ -86,8 +86,12 @@ class CAMuLeNetConfig(PreTrainedConfig):
             Weight of the emotion's cross-entropy.
         gender_loss_weight (`float`, *optional*, defaults to 0.25):
             Weight of the gender's cross-entropy (the released 0.1 to 0.4).
+        branch_loss_weight (`float`, *optional*, defaults to 0.0):
+            Weight of the emotion's cross-entropy of a linear head on each branch's embedding, the attended encoder's
+            included. They serve training only: from scratch, no branch is left untrained behind the one that learns
+            fastest. 0: no such heads.
         label_smoothing (`float`, *optional*, defaults to 0.0):
-            Label smoothing of the emotion's cross-entropy.
+            Label smoothing of the emotion's cross-entropies.
         id2gender (`dict[int, str]`, *optional*, defaults to `{0: "female", 1: "male"}`):
             Names of the gender head's classes. Empty: no gender head, single-task training.
         feature_extractor (`dict`, *optional*):
@@ -141,6 +145,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
     dropout: float = 0.1
     emotion_loss_weight: float = 1.0
     gender_loss_weight: float = 0.25
+    branch_loss_weight: float = 0.0
     label_smoothing: float = 0.0
     id2gender: Any = None
     feature_extractor: Any = None
@@ -204,7 +209,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
         for name in ("dropout", "gru_dropout", "label_smoothing"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 refuse(name, "a number from 0 to below 1")
-        for name in ("emotion_loss_weight", "gender_loss_weight"):
+        for name in ("emotion_loss_weight", "gender_loss_weight", "branch_loss_weight"):
             if getattr(self, name) < 0:
                 refuse(name, "a number of at least 0")
         if sorted(self.id2gender) != list(range(self.num_genders)):

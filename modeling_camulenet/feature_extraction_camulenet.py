@@ -99,6 +99,20 @@ def _extend(waveforms: torch.Tensor, lengths: torch.Tensor, pad: int, extent: to
     return waveforms.gather(1, position.clamp(0, waveforms.shape[1] - 1).expand(inside.shape)) * inside
 
 
+def to_level(waveforms: torch.Tensor, lengths: torch.Tensor, level_dbfs: float) -> torch.Tensor:
+    """
+    Clips scaled to one root mean square over their real samples; digital silence stays silent.
+
+    Args:
+        waveforms: (batch, samples), zero behind each clip. lengths: (batch,), in samples.
+        level_dbfs: in decibels relative to full scale.
+    Returns:
+        (batch, samples).
+    """
+    rms = (waveforms.square().sum(dim=1) / lengths).sqrt().clamp(min=1e-6)
+    return waveforms * (10 ** (level_dbfs / 20) / rms)[:, None]
+
+
 def power_spectrogram(
     waveforms: torch.Tensor,
     lengths: torch.Tensor,
@@ -172,6 +186,9 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
             What differs from `MFCC_DEFAULTS`: as above, and `num_mfcc`.
         max_duration_s (`float`, *optional*):
             Cuts clips to this many seconds, as `pooling="flatten"` needs. `None`: read whole.
+        level_dbfs (`float`, *optional*):
+            Scales each clip to this root mean square, in decibels relative to full scale, before anything else is
+            computed: how near the microphone was counts for nothing. `None`: as recorded.
         pad_to_max_duration (`bool`, *optional*, defaults to `False`):
             Pads the branches' audio to `max_duration_s` with silence that counts as real, as the released model does.
         return_raw (`bool`, *optional*, defaults to `False`):
@@ -190,6 +207,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         spectrogram: dict | None = None,
         mfcc: dict | None = None,
         max_duration_s: float | None = None,
+        level_dbfs: float | None = None,
         pad_to_max_duration: bool = False,
         return_raw: bool = False,
         **kwargs,
@@ -200,6 +218,9 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         self.spectrogram = self._settings("spectrogram", SPECTROGRAM_DEFAULTS, spectrogram)
         self.mfcc = self._settings("mfcc", MFCC_DEFAULTS, mfcc)
         self.max_duration_s = max_duration_s
+        if level_dbfs is not None and level_dbfs > 0:
+            raise ValueError(f"`level_dbfs` is {level_dbfs!r}; full scale is 0, expected at most that.")
+        self.level_dbfs = level_dbfs
         self.pad_to_max_duration = pad_to_max_duration
         self.return_raw = return_raw
         if return_raw:
@@ -373,6 +394,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         if self.max_duration_s is not None:
             samples = round(self.max_duration_s * self.sampling_rate)
             waveforms, lengths = waveforms[:, :samples], lengths.clamp(max=samples)
+        if self.level_dbfs is not None:
+            waveforms = to_level(waveforms, lengths, self.level_dbfs)
         features = self._log_mel(waveforms, lengths)
         if self.pad_to_max_duration:
             waveforms = torch.nn.functional.pad(waveforms, (0, samples - waveforms.shape[1]))

@@ -58,7 +58,7 @@ class CAMuLeNetClassifierOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, when `labels` are given):
-            Weighted sum of the emotion's and the gender's cross-entropy.
+            Weighted sum of the emotion's and the gender's cross-entropy, and of those of the branches' own heads.
         logits (`torch.FloatTensor` of shape `(batch, num_labels)`):
             Emotion scores before the softmax.
         gender_logits (`torch.FloatTensor` of shape `(batch, num_genders)`, *optional*, with a gender head):
@@ -664,6 +664,11 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
         self.classifier = nn.Linear(size, config.num_labels)
         if config.num_genders:
             self.gender_classifier = nn.Linear(size, config.num_genders)
+        if config.branch_loss_weight:
+            self.branch_classifiers = nn.ModuleList(
+                nn.Linear(config.branch_size, config.num_labels)
+                for _ in range(self.camulenet.embedding_size // config.branch_size)
+            )
         self.post_init()
 
     def forward(
@@ -714,6 +719,8 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
             if gender_logits is not None and gender_labels is not None:
                 gender_loss = self._cross_entropy(gender_logits, gender_labels)
                 loss = loss + self.config.gender_loss_weight * gender_loss
+            if self.config.branch_loss_weight:
+                loss = loss + self.config.branch_loss_weight * self._branch_loss(output.embeddings, labels)
 
         output = CAMuLeNetClassifierOutput(
             loss=loss,
@@ -727,6 +734,14 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
             attentions=output.attentions,
         )
         return output if return_dict else output.to_tuple()
+
+    def _branch_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Sum of the emotion's cross-entropies of the branches' heads, of embeddings (batch, embedding_size)."""
+        parts = self.dropout(embeddings).split(self.config.branch_size, dim=1)
+        return sum(
+            self._cross_entropy(classifier(part), labels, self.config.label_smoothing)
+            for classifier, part in zip(self.branch_classifiers, parts)
+        )
 
     @staticmethod
     def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:

@@ -11,6 +11,7 @@ from dataset_scripts.schema import CorpusError, listed, read_audio
 from modeling_camulenet import CAMuLeNetFeatureExtractor
 
 IGNORED_LABEL = -100
+MEL_FRAMES_PER_S = 100  # of the encoder's input
 
 
 class FeatureStore:
@@ -67,9 +68,11 @@ class FeatureStore:
         """The utterances of a fold's validation or test part, in the order of `rows`, as they are."""
         return FeatureSubset([[self.items[row]] for row in rows])
 
-    def training_subset(self, rows: Sequence[int], augment: Callable | None = None) -> "FeatureSubset":
+    def training_subset(
+        self, rows: Sequence[int], augment: Callable | None = None, crop_s: float | None = None
+    ) -> "FeatureSubset":
         """The utterances of a fold's training part, in the order of `rows`, each time at a random speed."""
-        return FeatureSubset([[self.items[row], *self.copies[row]] for row in rows], augment)
+        return FeatureSubset([[self.items[row], *self.copies[row]] for row in rows], augment, crop_s)
 
     def num_frames(self, row: int) -> int:
         """Mel frames of the encoder's input for utterance `row`."""
@@ -83,10 +86,16 @@ class FeatureSubset(torch.utils.data.Dataset):
     Args:
         versions: for each utterance the versions to draw from, with torch's generator.
         augment: maps a clip's features (frames, bins) to altered ones, or `None`.
+        crop_s: longer clips are cut to a random stretch of this many seconds, or `None`.
     """
 
-    def __init__(self, versions: list[list[dict[str, torch.Tensor]]], augment: Callable | None = None):
-        self.versions, self.augment = versions, augment
+    def __init__(
+        self,
+        versions: list[list[dict[str, torch.Tensor]]],
+        augment: Callable | None = None,
+        crop_s: float | None = None,
+    ):
+        self.versions, self.augment, self.crop_s = versions, augment, crop_s
 
     def __len__(self) -> int:
         return len(self.versions)
@@ -94,9 +103,27 @@ class FeatureSubset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         versions = self.versions[index]
         item = versions[int(torch.randint(len(versions), ()))] if len(versions) > 1 else versions[0]
+        if self.crop_s is not None:
+            item = random_stretch(item, self.crop_s)
         if self.augment is None:
             return item
         return {name: self.augment(tensor) if tensor.ndim == 2 else tensor for name, tensor in item.items()}
+
+
+def random_stretch(item: dict[str, torch.Tensor], duration_s: float) -> dict[str, torch.Tensor]:
+    """The same random stretch of all of a clip's features (frames, bins) and masks; a shorter clip whole."""
+    share = duration_s * MEL_FRAMES_PER_S / len(item["input_features"])
+    if share >= 1.0:
+        return item
+    start = float(torch.rand(())) * (1 - share)
+    stretch = {}
+    for name, tensor in item.items():
+        if tensor.ndim:
+            num_frames = max(round(share * len(tensor)), 1)
+            first = int(start * len(tensor))
+            tensor = tensor[first : first + num_frames]
+        stretch[name] = tensor
+    return stretch
 
 
 def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

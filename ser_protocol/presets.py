@@ -46,9 +46,15 @@ CONFIGS = {
         "branch_size": 128,
         "width_multiplier": 0.375,
         "gru_hidden_size": 96,
+        "gru_num_layers": 1,
         "spectrogram_batch_norm": True,
         "dropout": 0.3,
-        "feature_extractor": {"spectrogram": {"hop_ms": 16.0}, "mfcc": {"hop_ms": 32.0}},
+        "branch_loss_weight": 0.5,
+        "feature_extractor": {
+            "spectrogram": {"hop_ms": 16.0, "num_mel_bins": 64},
+            "mfcc": {"hop_ms": 40.0},
+            "level_dbfs": -25.0,
+        },
     },
     # The released model with its defects, and the same layers with the features and masks repaired.
     "paper": {
@@ -74,7 +80,7 @@ TRAINING = {
     "camulenet-small": {
         "learning_rate": 1e-3,
         "per_device_train_batch_size": 16,
-        "num_train_epochs": 20,
+        "num_train_epochs": 25,
         "warmup_steps": 0.1,
         "lr_scheduler_type": "cosine",
         "weight_decay": 0.01,
@@ -85,6 +91,8 @@ TRAINING = {
 # Speeds of the further copies of the training clips. Batches are not drawn by length: the running statistics of the
 # batch norms would follow the shortest clips, drawn last.
 SPEED_FACTORS = {"camulenet-small": [0.86, 0.93, 1.07, 1.14]}
+# Longer training clips are cut to a random stretch of these seconds: padding costs as much as speech.
+CROP_S = {"camulenet-small": 2.56}
 PRESETS = tuple(CONFIGS)
 
 

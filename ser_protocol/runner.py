@@ -172,6 +172,7 @@ class FoldRunner:
         training_args: `TrainingArguments`; the folds lie in its `output_dir`.
         augment: augmentation of a clip's training features, or `None`.
         speed_factors: speeds at which further copies of the training clips are made.
+        crop_s: longer training clips are cut to a random stretch of this many seconds each time, or `None`.
     """
 
     def __init__(
@@ -182,9 +183,10 @@ class FoldRunner:
         training_args: TrainingArguments,
         augment: Callable | None = None,
         speed_factors: Sequence[float] = (),
+        crop_s: float | None = None,
     ):
         self.dataset, self.extractor, self.source = dataset, extractor, source
-        self.args, self.augment, self.speed_factors = training_args, augment, speed_factors
+        self.args, self.augment, self.speed_factors, self.crop_s = training_args, augment, speed_factors, crop_s
         self.output_dir = Path(training_args.output_dir)
 
     @cached_property
@@ -283,7 +285,7 @@ class FoldRunner:
             model,
             directory,
             name,
-            train_dataset=self.store.training_subset(train, self.augment),
+            train_dataset=self.store.training_subset(train, self.augment, self.crop_s),
             eval_dataset=self.store.subset(self._by_length(validation)) if validated else None,
             eval_strategy="epoch" if validated else "no",
             save_strategy="epoch",

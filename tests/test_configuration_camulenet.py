@@ -37,6 +37,7 @@ OTHER_VALUES = {
     "dropout": 0.4,
     "emotion_loss_weight": 0.4,
     "gender_loss_weight": 0.1,
+    "branch_loss_weight": 0.5,
     "label_smoothing": 0.05,
     "id2gender": {0: "man", 1: "other", 2: "woman"},
     "feature_extractor": {"mfcc": {"num_mfcc": 13}, "max_duration_s": 4.0},
@@ -139,6 +140,7 @@ def test_genders():
         ("label_smoothing", 2.0, "a number from 0 to below 1", {}),
         ("emotion_loss_weight", -1.0, "a number of at least 0", {}),
         ("gender_loss_weight", -0.5, "a number of at least 0", {}),
+        ("branch_loss_weight", -0.5, "a number of at least 0", {}),
         ("id2gender", {1: "female", 2: "male"}, "names for the indices 0, 1", {}),
     ],
 )

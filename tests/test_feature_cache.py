@@ -9,7 +9,7 @@ import torch
 from dataset_scripts import CorpusError
 from dataset_scripts.schema import row_features
 from modeling_camulenet import CAMuLeNetFeatureExtractor
-from ser_protocol.feature_cache import IGNORED_LABEL, FeatureStore, collate
+from ser_protocol.feature_cache import IGNORED_LABEL, FeatureStore, collate, random_stretch
 
 SECONDS = (0.3, 0.05, 0.41)
 GENDERS = ("female", None, "male")
@@ -127,6 +127,31 @@ def test_copies_at_other_speeds_are_for_training_only(tmp_path, clips, extractor
     assert {len(evaluation[0]["input_features"]) for _ in range(60)} == {50}
     torch.manual_seed(0)
     assert [len(training[0]["input_features"]) for _ in range(60)] == drawn
+
+
+def test_a_random_stretch_is_the_same_in_all_features():
+    # Every frame of an item holds its time in seconds: 100, 62.5 and 25 frames a second.
+    item = {"labels": torch.tensor(2)}
+    for name, mask_name, rate in (
+        ("input_features", "attention_mask", 100),
+        ("spectrogram", "spectrogram_mask", 62.5),
+        ("mfcc", "mfcc_mask", 25),
+    ):
+        num_frames = int(4 * rate)
+        item[name] = (torch.arange(num_frames) / rate)[:, None]
+        item[mask_name] = torch.ones(num_frames, dtype=torch.long)
+    torch.manual_seed(0)
+    starts = []
+    for _ in range(100):
+        stretch = random_stretch(item, 2.56)
+        assert [len(stretch[name]) for name in ("input_features", "spectrogram", "mfcc")] == [256, 160, 64]
+        assert [int(stretch[f"{name}_mask"].sum()) for name in ("spectrogram", "mfcc")] == [160, 64]
+        begin = [float(stretch[name][0]) for name in ("input_features", "spectrogram", "mfcc")]
+        assert max(begin) - min(begin) <= 1 / 25  # a frame of the coarsest
+        assert int(stretch["labels"]) == 2
+        starts.append(begin[0])
+    assert 0 <= min(starts) < 0.1 and 1.3 < max(starts) <= 1.44
+    assert random_stretch(item, 4.0) is item
 
 
 def test_all_bad_files_are_named(tmp_path, clips, extractor):

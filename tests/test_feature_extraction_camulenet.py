@@ -165,8 +165,9 @@ def test_milliseconds_are_milliseconds():
         ({"max_duration_s": 1.5}, 31),
         ({"max_duration_s": 1.5, "pad_to_max_duration": True, "encoder_context": "padded"}, 31),
         ({"spectrogram": {"window_ms": 25.0625}, "mfcc": {"window_ms": 25.0625}}, 4),
+        ({"level_dbfs": -25.0}, 31),
     ],
-    ids=["clip", "padded", "released", "cut", "fixed", "odd-window"],
+    ids=["clip", "padded", "released", "cut", "fixed", "odd-window", "level"],
 )
 def test_a_batch_equals_its_clips(arguments, longest_s):
     lengths = [1, 1600, 9280, 10240, 48000, longest_s * RATE]
@@ -353,6 +354,16 @@ def test_max_duration_cuts_and_pads():
         assert_close(padded[name][:1], expected[name], 100.0)
 
 
+def test_level_is_the_root_mean_square_of_every_clip():
+    near, silent = noise(RATE, scale=0.3), torch.zeros(800)
+    extractor = CAMuLeNetFeatureExtractor(level_dbfs=-25.0)
+    level = extractor([near, 0.01 * near, silent], return_tensors="pt")
+    scaled = near * 10 ** (-25 / 20) / near.square().mean().sqrt()
+    expected = CAMuLeNetFeatureExtractor()([scaled, scaled, silent], return_tensors="pt")
+    for name, tensor in expected.items():
+        assert_close(level[name], tensor, max(float(tensor.abs().max()), 1.0))
+
+
 def test_save_and_load(tmp_path):
     arguments = {
         "feature_size": 128,
@@ -361,6 +372,7 @@ def test_save_and_load(tmp_path):
         "spectrogram": {"num_mel_bins": 64},
         "mfcc": {"hop_ms": 40.0},
         "max_duration_s": 4.0,
+        "level_dbfs": -20.0,
         "pad_to_max_duration": True,
     }
     extractor = CAMuLeNetFeatureExtractor(**arguments)
@@ -409,6 +421,7 @@ def test_from_model_config(tiny_config):
         ({"spectrogram": {"pad_mode": "zeros"}}, "pad_mode.*'zeros'.*reflect, constant"),
         ({"encoder_context": "half"}, "encoder_context.*'half'.*clip, padded"),
         ({"branches": ["pitch"]}, "branches.*pitch.*spectrogram, mfcc"),
+        ({"level_dbfs": 25.0}, "level_dbfs.*25.0.*at most"),
     ],
 )
 def test_unknown_settings_are_refused(arguments, message):

@@ -472,6 +472,20 @@ def test_single_task(build, clips):
     assert not any("gender" in key for key in build("single task")[0].state_dict())
 
 
+def test_every_branch_has_a_head_of_its_own_in_the_loss(build, clips):
+    model, extractor = build(branch_loss_weight=0.5)
+    features = extractor(clips[1:4], return_tensors="pt")
+    labels = [2, -100, 3]
+    output = model(**features, labels=torch.tensor(labels))
+    parts = output.embeddings.chunk(3, dim=1)
+    logits = [head(part) for head, part in zip(model.branch_classifiers, parts, strict=True)]
+    own = sum(cross_entropy(scores[[0, 2]], [2, 3]) for scores in logits)
+    assert_close(output.loss, cross_entropy(output.logits[[0, 2]], [2, 3]) + 0.5 * own)
+    output.loss.backward()
+    assert all(bool(head.weight.grad.any()) for head in model.branch_classifiers)
+    assert not any("branch_classifiers" in key for key in build()[0].state_dict())
+
+
 def test_label_smoothing(build, clips):
     output = losses(build, clips, [2, -100, 3], [1, 0, 1], label_smoothing=0.1)
     log_probabilities = output.logits.log_softmax(dim=1)

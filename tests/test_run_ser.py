@@ -590,6 +590,9 @@ def test_flags_win_over_the_preset():
     assert all(defaults[name] == value for name, value in flags.items())
     assert parsed(*DATA, "--speed_factors", 0.8, 1, 1.2)["speed_factors"] == [0.8, 1.2]
     assert parsed(*DATA, "--speed_factors", 1)["speed_factors"] == []
+    assert from_preset["crop_s"] == presets.CROP_S["camulenet-small"]
+    assert [parsed(*DATA, "--crop_s", seconds)["crop_s"] for seconds in (1.5, 0)] == [1.5, None]
+    assert parsed(*DATA, "--preset", "paper")["crop_s"] is None
 
 
 def test_an_encoder_decides_the_preset():
@@ -688,6 +691,7 @@ def folders(tmp_path_factory):
         (["--encoder_context", "whole"], ["`encoder_context` is 'whole'"]),
         (["--label_smoothing_factor", "1.5"], ["label_smoothing"]),
         (["--speed_factors", "1.1", "0"], ["--speed_factors [1.1, 0.0]: a speed must be above 0"]),
+        (["--crop_s", "-1"], ["--crop_s -1.0: give a number of seconds"]),
         (["--load_best_model_at_end", "true"], ["load_best_model_at_end"]),
         (["--do_predict"], ["fold 0 is not trained yet"]),
         (["--model_name_or_path", "x", "--preset", "paper"], ["brings its own encoder and preset"]),

@@ -36,11 +36,12 @@ def dataset(ravdess):
 def fold_runner(dataset, tmp_path, tiny_preset):
     """Builds a `FoldRunner` over `dataset`; keyword arguments are TrainingArguments'."""
 
-    def build(dataset=dataset, augment=None, **arguments) -> FoldRunner:
+    def build(dataset=dataset, augment=None, crop_s=None, **arguments) -> FoldRunner:
         arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "disable_tqdm": True, **arguments}
         args = TrainingArguments(output_dir=str(tmp_path / "out"), use_cpu=True, learning_rate=5e-3, **arguments)
         source = ModelSource("camulenet-small")
-        return FoldRunner(dataset, source.build(dataset, []).camulenet.feature_extractor, source, args, augment)
+        extractor = source.build(dataset, []).camulenet.feature_extractor
+        return FoldRunner(dataset, extractor, source, args, augment, crop_s=crop_s)
 
     return build
 
@@ -153,14 +154,15 @@ def test_training_features_alone_are_augmented(dataset, fold_runner, monkeypatch
         original = getattr(FeatureStore, name)
         monkeypatch.setattr(FeatureStore, name, recorded(original, calls))
     fold = get_folds(dataset, "speakers", 3)[1]
-    fold_runner(augment=torch.zeros_like).run(fold)
+    fold_runner(augment=torch.zeros_like, crop_s=0.25).run(fold)
     (training,) = subsets["training"]
     assert training["rows"] == fold.train and training["result"].augment is torch.zeros_like
+    assert max(len(item["input_features"]) for item in training["result"]) <= 25
     assert not training["result"][0]["mfcc"].any()
     tested = [sorted(call["rows"]) for call in subsets["other"]]
     assert tested == [fold.validation, fold.validation, fold.test]
     for call_ in subsets["other"]:
-        assert call_["result"].augment is None
+        assert call_["result"].augment is None and call_["result"].crop_s is None
         assert all(bool(call_["result"][place]["mfcc"].any()) for place in range(16))
 
 
