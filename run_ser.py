@@ -63,7 +63,7 @@ class ModelArguments:
         },
     )
     encoder_name_or_path: str | None = dataclasses.field(
-        default=None, metadata={"help": "Pre-trained speech encoder: a Hub id or a directory. It stays frozen."}
+        default=None, metadata={"help": "Pre-trained speech encoder: a Hub id or a directory."}
     )
     model_name_or_path: str | None = dataclasses.field(
         default=None,
@@ -71,6 +71,16 @@ class ModelArguments:
     )
     encoder_context: str | None = dataclasses.field(
         default=None, metadata={"help": "clip (real length, masked) or padded (30 s window). Default: the preset's."}
+    )
+    trainable_encoder_layers: int | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "How many of the encoder's last layers are trained: 0 (frozen), n, or -1 (everything). Default: "
+            "the preset's."
+        },
+    )
+    use_weighted_layer_sum: bool | None = dataclasses.field(
+        default=None, metadata={"help": "Learn a weighted sum of the encoder's layers. Default: its last layer."}
     )
     spec_augment: bool = dataclasses.field(
         default=False, metadata={"help": "SpecAugment: mask stretches of the training features."}
@@ -307,8 +317,9 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
     overrides = {} if model_args.multitask else {"id2gender": {}}
-    if model_args.encoder_context is not None:
-        overrides["encoder_context"] = model_args.encoder_context
+    for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum"):
+        if getattr(model_args, name) is not None:
+            overrides[name] = getattr(model_args, name)
     if training_args.label_smoothing_factor:
         overrides["label_smoothing"] = training_args.label_smoothing_factor
     source = ModelSource(
