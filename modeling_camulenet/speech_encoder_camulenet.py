@@ -113,12 +113,14 @@ class MaskedGroupNormConvLayer(GradientCheckpointingLayer):
         """
         hidden_states = self.conv(hidden_states)
         num_frames = (lengths - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
-        mask = frame_mask(num_frames, hidden_states.shape[2])[:, None]
+        count = num_frames[:, None, None]
         values = hidden_states.float()  # a sum over time overflows half precision
-        mean = (values * mask).sum(dim=2, keepdim=True) / num_frames[:, None, None]
-        variance = ((values - mean) * mask).square().sum(dim=2, keepdim=True) / num_frames[:, None, None]
+        mask = frame_mask(num_frames, values.shape[2])[:, None].to(values.dtype)
+        # These are the longest activations of the encoder: as few passes over them as it takes.
+        values = (values - values @ mask.transpose(1, 2) / count) * mask
+        variance = torch.linalg.vector_norm(values, dim=2, keepdim=True).square() / count
         scale = (variance + self.layer_norm.eps).rsqrt() * self.layer_norm.weight[:, None]
-        values = (values - mean) * scale + self.layer_norm.bias[:, None]
+        values = torch.addcmul(self.layer_norm.bias[:, None].to(values.dtype), values, scale.to(values.dtype))
         return self.activation(values.to(hidden_states.dtype))
 
 
@@ -361,7 +363,7 @@ class SpeechEncoder(nn.Module):
         for module in self._trained_modules():
             module.train(mode)
         for module in self.encoder.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, nn.BatchNorm1d):
                 module.eval()  # the statistics are the pre-training's: a batch's hold padding
         self.training = mode and self.trainable_layers != 0
         return self

@@ -4,6 +4,7 @@ import pytest
 import torch
 from encoders import ENCODERS, encoder_of_audio
 from safetensors.torch import load_file, save_file
+from tiny_runs import call
 from transformers import (
     CONFIG_MAPPING,
     MODEL_MAPPING,
@@ -404,6 +405,23 @@ def test_attention_is_sdpa_where_there_is_one(tmp_path):
         model.save_pretrained(tmp_path / name / "camulenet")
         for either in (model, CAMuLeNetModel.from_pretrained(tmp_path / name / "camulenet")):
             assert either.speech_encoder.encoder.config._attn_implementation == expected
+
+
+def test_run_ser_takes_the_encoder_and_its_flags(ravdess, tmp_path):
+    save_stock("hubert, group norm", tmp_path / "hubert", HubertForCTC)
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path / "hubert")
+    flags = ("--encoder_name_or_path", tmp_path / "hubert", "--preset", "camulenet-small", "--num_train_epochs", 1)
+    flags += ("--trainable_encoder_layers", 1, "--use_weighted_layer_sum", "true", "--num_folds", 2, "--folds", 0)
+    call(*ravdess, *flags, "--output_dir", tmp_path / "out")
+    model = CAMuLeNetForAudioClassification.from_pretrained(tmp_path / "out" / "fold_00")
+    assert model.config.encoder_config.model_type == "hubert"
+    assert model.config.feature_extractor["do_normalize"] is False
+    assert CAMuLeNetFeatureExtractor.from_pretrained(tmp_path / "out" / "fold_00").do_normalize is False
+    assert bool(model.camulenet.speech_encoder.layer_weights.any())  # trained
+    before = load_file(tmp_path / "hubert" / "model.safetensors")
+    after = model.camulenet.speech_encoder.encoder.state_dict()
+    changed = {key for key, value in after.items() if not torch.equal(value, before[f"hubert.{key}"])}
+    assert changed and all(key.startswith("encoder.layers.1.") for key in changed)
 
 
 # Refusals
