@@ -513,12 +513,12 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         window = torch.from_numpy(window_function(FBANK_WINDOW_LENGTH, "povey", periodic=False)).to(frames)
         power = torch.fft.rfft(frames * window, FBANK_N_FFT).abs().square()
         filters = torch.from_numpy(_kaldi_filters(self.feature_size, self.sampling_rate)).to(power)
-        fbank = (power @ filters).clamp(min=FBANK_FLOOR).log().float()
+        fbank = (power @ filters).clamp(min=FBANK_FLOOR).log()
 
         real = frame_mask(num_frames, fbank.shape[1])[:, :, None]
         mean = (fbank * real).sum(dim=1, keepdim=True) / num_frames[:, None, None]
         variance = ((fbank - mean) * real).square().sum(dim=1, keepdim=True) / (num_frames[:, None, None] - 1)
-        fbank = (fbank - mean) / (variance + 1e-7).sqrt() * real
+        fbank = ((fbank - mean) / (variance + 1e-7).sqrt() * real).float()
 
         # An odd last frame has no neighbour to be stacked with: it counts in the statistics, then goes.
         max_frames = fbank.shape[1] // FBANK_STRIDE

@@ -114,7 +114,8 @@ class MaskedGroupNormConvLayer(GradientCheckpointingLayer):
         hidden_states = self.conv(hidden_states)
         num_frames = (lengths - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
         count = num_frames[:, None, None]
-        values = hidden_states.float()  # a sum over time overflows half precision
+        # A sum over time overflows half precision.
+        values = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
         mask = frame_mask(num_frames, values.shape[2])[:, None].to(values.dtype)
         # These are the longest activations of the encoder: as few passes over them as it takes.
         values = (values - values @ mask.transpose(1, 2) / count) * mask
