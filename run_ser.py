@@ -66,7 +66,7 @@ class ModelArguments:
         },
     )
     encoder_name_or_path: str | None = dataclasses.field(
-        default=None, metadata={"help": "Pre-trained speech encoder: a Hub id or a directory. It stays frozen."}
+        default=None, metadata={"help": "Pre-trained speech encoder: a Hub id or a directory."}
     )
     model_name_or_path: str | None = dataclasses.field(
         default=None,
@@ -74,6 +74,16 @@ class ModelArguments:
     )
     encoder_context: str | None = dataclasses.field(
         default=None, metadata={"help": "clip (real length, masked) or padded (30 s window). Default: the preset's."}
+    )
+    trainable_encoder_layers: int | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "How many of the encoder's last layers are trained: 0 (frozen), n, or -1 (everything). Default: "
+            "the preset's."
+        },
+    )
+    use_weighted_layer_sum: bool | None = dataclasses.field(
+        default=None, metadata={"help": "Learn a weighted sum of the encoder's layers. Default: its last layer."}
     )
     spec_augment: bool = dataclasses.field(
         default=False, metadata={"help": "SpecAugment: mask stretches of the training features."}
@@ -444,8 +454,9 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     elif len(set(dataset["gender"][:]) - {None}) < 2:
         overrides["id2gender"] = {}
         data_warnings.messages.append("No two genders of speakers are known: the model learns the emotion alone.")
-    if model_args.encoder_context is not None:
-        overrides["encoder_context"] = model_args.encoder_context
+    for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum"):
+        if getattr(model_args, name) is not None:
+            overrides[name] = getattr(model_args, name)
     if training_args.label_smoothing_factor:
         overrides["label_smoothing"] = training_args.label_smoothing_factor
     source = ModelSource(

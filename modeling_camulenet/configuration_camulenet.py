@@ -37,12 +37,17 @@ class CAMuLeNetConfig(PreTrainedConfig):
 
     Args:
         encoder_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Whisper-tiny's):
-            Configuration of the speech encoder, rebuilt by its `model_type`. Only the encoder half is built.
+            Configuration of the speech encoder, rebuilt by its `model_type`: `whisper`, `wav2vec2-bert`, or an encoder
+            of raw audio (`wav2vec2`, `hubert`, `wavlm`, `data2vec-audio`, `unispeech`, `unispeech-sat`, ...). Only the
+            encoder half is built, without SpecAugment, layer drop and adapter.
         encoder_context (`str`, *optional*, defaults to `"clip"`):
             What the encoder sees: `"clip"`, the clip's real frames, masked; or `"padded"`, the stock 30 s window of
             Whisper with silence behind the clip, of which only the clip's own frames are used afterwards.
-        freeze_encoder (`bool`, *optional*, defaults to `True`):
-            Whether the encoder is left as it is: no gradients, no dropout.
+        trainable_encoder_layers (`int`, *optional*, defaults to 0):
+            How many of the encoder's last layers are trained. 0: the encoder is left as it is, without gradients and
+            dropout. Its number of layers: all but the convolutions before them. -1: everything.
+        use_weighted_layer_sum (`bool`, *optional*, defaults to `False`):
+            Whether the encoder's frames are a learned weighted sum of all its layers' in place of the last one's.
         branches (`list[str]`, *optional*, defaults to `["spectrogram", "mfcc"]`):
             The branches beside the encoder. An ablation leaves one out.
         fusion (`str`, *optional*, defaults to `"co_attention"`):
@@ -95,8 +100,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
         id2gender (`dict[int, str]`, *optional*, defaults to `{0: "female", 1: "male"}`):
             Names of the gender head's classes. Empty: no gender head, single-task training.
         feature_extractor (`dict`, *optional*):
-            Arguments of [`CAMuLeNetFeatureExtractor`] for the branch features. The model computes them itself when it
-            is given a raw waveform.
+            Arguments of [`CAMuLeNetFeatureExtractor`] for the branch features, and `do_normalize` as the encoder was
+            trained. The model computes the features itself when it is given a raw waveform.
         training_speakers (`list[str]`, *optional*):
             `speaker_id` of every speaker whose clips trained or selected this checkpoint, by which `run_ser.py`
             refuses a test on people the checkpoint has met.
@@ -125,7 +130,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
 
     encoder_config: Any = None
     encoder_context: str = "clip"
-    freeze_encoder: bool = True
+    trainable_encoder_layers: int = 0
+    use_weighted_layer_sum: bool = False
     branches: Any = BRANCHES
     fusion: str = "co_attention"
     branch_size: int = 512
@@ -172,6 +178,11 @@ class CAMuLeNetConfig(PreTrainedConfig):
         """Number of the gender head's classes; 0 when there is no gender head."""
         return len(self.id2gender)
 
+    @property
+    def freeze_encoder(self) -> bool:
+        """Whether the encoder is left as it is."""
+        return self.trainable_encoder_layers == 0
+
     def _validate(self):
         def refuse(name: str, expected: str):
             raise ValueError(f"CAMuLeNetConfig: `{name}` is {getattr(self, name)!r}; expected {expected}.")
@@ -206,6 +217,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
                 refuse(name, "a positive number")
         if self.branch_size % self.num_attention_heads:
             refuse("branch_size", f"a multiple of num_attention_heads ({self.num_attention_heads})")
+        if self.trainable_encoder_layers < -1:
+            refuse("trainable_encoder_layers", "a number of layers, or -1 for everything")
         for name in ("dropout", "gru_dropout", "label_smoothing"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 refuse(name, "a number from 0 to below 1")

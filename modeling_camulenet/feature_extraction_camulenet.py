@@ -7,7 +7,7 @@ from inspect import signature
 import numpy as np
 import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
-from transformers.audio_utils import mel_filter_bank
+from transformers.audio_utils import mel_filter_bank, window_function
 from transformers.utils.generic import maybe_autocast
 
 # soxr is needed only for audio at another sampling rate; a checkpoint must load without it.
@@ -21,11 +21,20 @@ WHISPER_N_FFT = 400
 WHISPER_HOP_LENGTH = 160
 WHISPER_WINDOW_S = 30
 
+# Kaldi's filter bank, wav2vec2-bert's front end: 25 ms Povey windows every 10 ms, two neighbours stacked to one frame
+# (transformers, SeamlessM4TFeatureExtractor).
+FBANK_WINDOW_LENGTH = 400
+FBANK_HOP_LENGTH = 160
+FBANK_N_FFT = 512
+FBANK_STRIDE = 2
+FBANK_FLOOR = 1.192092955078125e-07
+
 MAX_CHANNELS = 32
 
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 # What a setting may be, where it is a choice.
 CHOICES = {
+    "encoder_input": ("log_mel", "fbank", "waveform"),
     "encoder_context": ("clip", "padded"),
     "branches": ("spectrogram", "mfcc"),
     "window": tuple(WINDOWS),
@@ -64,6 +73,20 @@ def _mel_filters(n_fft: int, num_mel_bins: int, sampling_rate: int, scale: str, 
 
 
 @lru_cache(maxsize=4)
+def _kaldi_filters(num_mel_bins: int, sampling_rate: int) -> np.ndarray:
+    """Kaldi's mel filter bank of shape (FBANK_N_FFT // 2 + 1, num_mel_bins), float64."""
+    return mel_filter_bank(
+        FBANK_N_FFT // 2 + 1,
+        num_mel_bins,
+        20,
+        sampling_rate // 2,
+        sampling_rate,
+        mel_scale="kaldi",
+        triangularize_in_mel_space=True,
+    )
+
+
+@lru_cache(maxsize=4)
 def _dct_matrix(num_mfcc: int, num_mel_bins: int) -> np.ndarray:
     """Orthonormal DCT-II of shape (num_mel_bins, num_mfcc), float32."""
     position = np.arange(num_mel_bins)[:, None] + 0.5
@@ -75,6 +98,29 @@ def _dct_matrix(num_mfcc: int, num_mel_bins: int) -> np.ndarray:
 def frame_mask(num_frames: torch.Tensor, max_frames: int) -> torch.Tensor:
     """Mask of shape (batch, max_frames), `torch.long`: 1 on the first `num_frames[i]` frames of clip i."""
     return (torch.arange(max_frames, device=num_frames.device)[None, :] < num_frames[:, None]).long()
+
+
+def encoder_input_of(encoder_config) -> str:
+    """
+    What a speech encoder reads: `"log_mel"` (Whisper), `"fbank"` (wav2vec2-bert) or `"waveform"` (wav2vec 2.0 and all
+    that begin with its convolutions).
+
+    Raises:
+        ValueError: it is no speech encoder, or none that CAMuLeNet can use.
+    """
+    model_type = encoder_config.model_type
+    if model_type == "whisper":
+        return "log_mel"
+    if model_type == "wav2vec2-bert":
+        return "fbank"
+    # Of all architectures, only the speech encoders on raw audio have both.
+    convolves = hasattr(encoder_config, "conv_kernel") and hasattr(encoder_config, "conv_stride")
+    if convolves and not encoder_config.is_encoder_decoder:
+        return "waveform"
+    raise ValueError(
+        f"{model_type!r} is no speech encoder that CAMuLeNet can use. Those are whisper, wav2vec2-bert and the "
+        "encoders of raw audio: wav2vec2 (XLS-R, MMS), hubert, wavlm, data2vec-audio, unispeech, unispeech-sat, ..."
+    )
 
 
 def _extend(waveforms: torch.Tensor, lengths: torch.Tensor, pad: int, extent: torch.Tensor, reflect: bool):
@@ -162,18 +208,24 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
     r"""
     Constructs a CAMuLeNet feature extractor.
 
-    From mono waveforms it computes the encoder's log-mel spectrogram (the values of `WhisperFeatureExtractor`), a mel
+    From mono waveforms it computes the encoder's input (the values of `WhisperFeatureExtractor`,
+    `SeamlessM4TFeatureExtractor` or `Wav2Vec2FeatureExtractor`, whichever the encoder was trained on), a mel
     spectrogram in decibels (of `torchaudio.transforms.MelSpectrogram` and `AmplitudeToDB`) and MFCCs (of
     `torchaudio.transforms.MFCC`), each (batch, frames, bins) with its mask. A clip's features never depend on the
     clips it is batched with.
 
     Args:
         feature_size (`int`, *optional*, defaults to 80):
-            Number of mel bins of the encoder's input.
+            Number of mel bins of the encoder's input; 1 for a waveform.
         sampling_rate (`int`, *optional*, defaults to 16000):
             Sampling rate of the model in Hz; other audio is resampled to it.
         padding_value (`float`, *optional*, defaults to 0.0):
             Value behind the end of a clip.
+        encoder_input (`str`, *optional*, defaults to `"log_mel"`):
+            What the encoder reads: `"log_mel"`, Whisper's spectrogram; `"fbank"`, wav2vec2-bert's Kaldi filter bank,
+            each mel bin normalised over the clip; or `"waveform"`, the audio itself.
+        do_normalize (`bool`, *optional*, defaults to `True`):
+            Whether a `"waveform"` is given zero mean and unit variance over the clip.
         encoder_context (`str`, *optional*, defaults to `"clip"`):
             `"clip"`: the clip's own frames; `"padded"`: the stock 30 s window (longer clips keep their length).
         branches (`list[str]`, *optional*, defaults to `["spectrogram", "mfcc"]`):
@@ -202,6 +254,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         feature_size: int = 80,
         sampling_rate: int = 16000,
         padding_value: float = 0.0,
+        encoder_input: str = "log_mel",
+        do_normalize: bool = True,
         encoder_context: str = "clip",
         branches: list[str] | tuple[str, ...] = ("spectrogram", "mfcc"),
         spectrogram: dict | None = None,
@@ -213,6 +267,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         **kwargs,
     ):
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        self.encoder_input = self._choice("encoder_input", encoder_input)
+        self.do_normalize = do_normalize
         self.encoder_context = self._choice("encoder_context", encoder_context)
         self.branches = [self._choice("branches", branch) for branch in branches]
         self.spectrogram = self._settings("spectrogram", SPECTROGRAM_DEFAULTS, spectrogram)
@@ -249,8 +305,16 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         unknown = sorted(set(config.feature_extractor) - set(known))
         if unknown:
             raise ValueError(f"Unknown feature_extractor settings {unknown}; known are {sorted(known)}.")
+        encoder_config = config.encoder_config
+        encoder_input = encoder_input_of(encoder_config)
+        feature_size = 1
+        if encoder_input == "log_mel":
+            feature_size = encoder_config.num_mel_bins
+        elif encoder_input == "fbank":
+            feature_size = encoder_config.feature_projection_input_dim // FBANK_STRIDE
         arguments = {
-            "feature_size": config.encoder_config.num_mel_bins,
+            "feature_size": feature_size,
+            "encoder_input": encoder_input,
             "encoder_context": config.encoder_context,
             "branches": config.branches,
             **config.feature_extractor,
@@ -338,7 +402,9 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
                 With `return_raw` the other arguments of `pad`: `max_length`, `truncation`, ...
 
         Returns:
-            `BatchFeature` with `input_features` (batch, frames, feature_size) and `attention_mask` (batch, frames),
+            `BatchFeature` with `input_features` and `attention_mask`, which are (batch, frames, feature_size) and
+            (batch, frames) for `"log_mel"`, (batch, frames, 2 * feature_size) and (batch, frames) for `"fbank"`, and
+            both (batch, samples) for `"waveform"`;
             `spectrogram` (batch, frames, bins) and `spectrogram_mask`, `mfcc` (batch, frames, num_mfcc) and
             `mfcc_mask`; or with `return_raw` `input_values` and `attention_mask` (batch, samples).
         """
@@ -363,7 +429,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
     def _pad(self, processed_features, *args, **kwargs):
         # The base class pads (frames, feature_size); a raw waveform is (samples,).
         name = self.model_input_names[0]
-        is_waveform = processed_features[name].ndim == 1
+        is_waveform = processed_features[name].ndim == 1 and self.feature_size > 1
         if is_waveform:
             processed_features[name] = processed_features[name][:, None]
         padded = super()._pad(processed_features, *args, **kwargs)
@@ -396,7 +462,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
             waveforms, lengths = waveforms[:, :samples], lengths.clamp(max=samples)
         if self.level_dbfs is not None:
             waveforms = to_level(waveforms, lengths, self.level_dbfs)
-        features = self._log_mel(waveforms, lengths)
+        read = {"log_mel": self._log_mel, "fbank": self._fbank, "waveform": self._waveform}
+        features = read[self.encoder_input](waveforms, lengths)
         if self.pad_to_max_duration:
             waveforms = torch.nn.functional.pad(waveforms, (0, samples - waveforms.shape[1]))
             lengths = torch.full_like(lengths, samples)
@@ -453,6 +520,43 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         if self.encoder_context == "clip":
             log_mel = log_mel * mask[:, :, None]
         return {"input_features": log_mel, "attention_mask": mask}
+
+    def _fbank(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`input_features` and `attention_mask` with the values of `SeamlessM4TFeatureExtractor` on each clip."""
+        # A clip shorter than one stacked frame is continued with silence up to it.
+        shortest = FBANK_WINDOW_LENGTH + (FBANK_STRIDE - 1) * FBANK_HOP_LENGTH
+        waveforms = torch.nn.functional.pad(waveforms, (0, max(shortest - waveforms.shape[1], 0)))
+        num_frames = 1 + (lengths.clamp(min=shortest) - FBANK_WINDOW_LENGTH) // FBANK_HOP_LENGTH
+
+        # The logarithm of the quietest bins is lost in single precision; Apple's GPUs have no other.
+        dtype = torch.float32 if waveforms.device.type == "mps" else torch.float64
+        frames = (waveforms.to(dtype) * 2**15).unfold(1, FBANK_WINDOW_LENGTH, FBANK_HOP_LENGTH)
+        frames = frames - frames.mean(dim=-1, keepdim=True)
+        frames = frames - 0.97 * torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
+        window = torch.from_numpy(window_function(FBANK_WINDOW_LENGTH, "povey", periodic=False)).to(frames)
+        power = torch.fft.rfft(frames * window, FBANK_N_FFT).abs().square()
+        filters = torch.from_numpy(_kaldi_filters(self.feature_size, self.sampling_rate)).to(power)
+        fbank = (power @ filters).clamp(min=FBANK_FLOOR).log()
+
+        real = frame_mask(num_frames, fbank.shape[1])[:, :, None]
+        mean = (fbank * real).sum(dim=1, keepdim=True) / num_frames[:, None, None]
+        variance = ((fbank - mean) * real).square().sum(dim=1, keepdim=True) / (num_frames[:, None, None] - 1)
+        fbank = ((fbank - mean) / (variance + 1e-7).sqrt() * real).float()
+
+        # An odd last frame has no neighbour to be stacked with: it counts in the statistics, then goes.
+        max_frames = fbank.shape[1] // FBANK_STRIDE
+        mask = frame_mask(num_frames // FBANK_STRIDE, max_frames)
+        stacked = fbank[:, : max_frames * FBANK_STRIDE].unflatten(1, (max_frames, FBANK_STRIDE)).flatten(2)
+        return {"input_features": stacked * mask[:, :, None], "attention_mask": mask}
+
+    def _waveform(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`input_features` and `attention_mask` with the values of `Wav2Vec2FeatureExtractor` on each clip."""
+        mask = frame_mask(lengths, waveforms.shape[1])
+        if self.do_normalize:
+            mean = waveforms.sum(dim=1, keepdim=True) / lengths[:, None]
+            centred = (waveforms - mean) * mask
+            waveforms = centred / (centred.square().sum(dim=1, keepdim=True) / lengths[:, None] + 1e-7).sqrt()
+        return {"input_features": waveforms, "attention_mask": mask}
 
 
 CAMuLeNetFeatureExtractor.register_for_auto_class()

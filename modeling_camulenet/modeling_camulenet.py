@@ -6,13 +6,13 @@ from math import sqrt
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_camulenet import CAMuLeNetConfig
 from .feature_extraction_camulenet import CAMuLeNetFeatureExtractor, frame_mask
-from .speech_encoder_camulenet import ClipLengthWhisperEncoder, SpeechEncoder
+from .speech_encoder_camulenet import SpeechEncoder, load_speech_encoder
 
 # torchvision's AlexNet: output channels, kernel, stride, padding, and whether a 3x3 max pool of stride 2 follows.
 ALEXNET_CONVOLUTIONS = (
@@ -468,6 +468,8 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
                 init.uniform_(parameter, -bound, bound)
         elif isinstance(module, CoAttention) and hasattr(module, "learned_query"):
             init.normal_(module.learned_query, std=self.config.initializer_range)
+        elif isinstance(module, SpeechEncoder) and module.use_weighted_layer_sum:
+            init.zeros_(module.layer_weights)
         elif isinstance(module, MaskedBatchNorm):
             init.zeros_(module.running_mean)
             init.constant_(module.running_var, module.initial_variance)
@@ -485,38 +487,24 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
 
         Args:
             encoder_name_or_path (`str`):
-                Hub id or directory of a Whisper checkpoint; only its encoder half is loaded.
+                Hub id or directory of a speech encoder's checkpoint, bare or inside a whole model (Whisper,
+                Wav2Vec2ForCTC, ...); only its encoder half is loaded.
             config ([`CAMuLeNetConfig`]):
-                The rest of the model; its `encoder_config` is replaced by the checkpoint's.
+                The rest of the model; its `encoder_config` is replaced by the checkpoint's, and its
+                `feature_extractor` normalises waveforms as the checkpoint's own does.
             kwargs:
                 Passed to `from_pretrained` of the encoder: `revision`, `token`, ... The `dtype`, by default float32
                 whatever the checkpoint was stored in, becomes that of the whole model.
         Raises:
-            ValueError: the checkpoint holds no encoder that CAMuLeNet can use, or lacks some of its weights.
+            OSError: there is no such checkpoint, or it needs a token.
+            ValueError: the checkpoint holds no encoder that CAMuLeNet can use, or lacks some of its weights; or its
+                feature extractor has another sampling rate or size.
         """
-        hub_arguments = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-        hub = {name: kwargs[name] for name in hub_arguments if name in kwargs}
-        encoder_config = AutoConfig.from_pretrained(encoder_name_or_path, **hub)
-        if encoder_config.model_type != "whisper":
-            raise ValueError(
-                f"{encoder_name_or_path} is a {encoder_config.model_type!r} checkpoint; this version of CAMuLeNet has "
-                "the encoders: whisper (any size)."
-            )
-        encoder, report = ClipLengthWhisperEncoder.from_pretrained(
-            encoder_name_or_path,
-            # Without this the keys of a whole Whisper do not match the encoder's, which would stay random in silence.
-            key_mapping={r"^(model\.)?encoder\.": ""},
-            output_loading_info=True,
-            **{"dtype": torch.float32, **kwargs},
-        )
-        if report["missing_keys"]:
-            raise ValueError(f"{encoder_name_or_path} lacks encoder weights: {sorted(report['missing_keys'])[:5]} ...")
+        encoder, extractor_arguments = load_speech_encoder(encoder_name_or_path, **kwargs)
         config.encoder_config = encoder.config
+        config.feature_extractor = {**config.feature_extractor, **extractor_arguments}
         model = cls(config).to(encoder.dtype)
-        speech_encoder = model.base_model.speech_encoder
-        speech_encoder.encoder = encoder
-        speech_encoder.freeze()
-        speech_encoder.train(speech_encoder.training)
+        model.base_model.speech_encoder.take_over(encoder)
         return model
 
     @classmethod
@@ -574,7 +562,8 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
         r"""
         Args:
             input_features (`torch.FloatTensor` of shape `(batch, mel_frames, num_mel_bins)`, *optional*):
-                The encoder's log-mel spectrogram.
+                What the encoder reads: its log-mel spectrogram, or for an encoder of raw audio the waveform as
+                [`CAMuLeNetFeatureExtractor`] normalises it, (batch, samples).
             input_values (`torch.FloatTensor` of shape `(batch, samples)`, *optional*):
                 The raw waveform, in place of all features, which the model then computes itself.
             attention_mask (`torch.LongTensor` of shape `(batch, mel_frames)` or `(batch, samples)`, *optional*):

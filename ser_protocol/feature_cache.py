@@ -11,7 +11,6 @@ from dataset_scripts.schema import CorpusError, listed, read_audio
 from modeling_camulenet import CAMuLeNetFeatureExtractor
 
 IGNORED_LABEL = -100
-MEL_FRAMES_PER_S = 100  # of the encoder's input
 
 
 class FeatureStore:
@@ -37,6 +36,7 @@ class FeatureStore:
     ):
         self.items: list[dict[str, torch.Tensor]] = []
         self.copies: list[list[dict[str, torch.Tensor]]] = []
+        self.durations_s: list[list[float]] = []  # of an item and its copies
         bad_files = []
         rows = tqdm(dataset, desc="features", unit="clip", disable=not progress)
         for row in rows:
@@ -58,6 +58,7 @@ class FeatureStore:
             item, *copies = [{name: tensor[0] for name, tensor in each.items()} | labels for each in features]
             self.items.append(item)
             self.copies.append(copies)
+            self.durations_s.append([len(waveform) / rate for rate in rates])
         if bad_files:
             raise CorpusError(
                 f"{len(bad_files)} audio files cannot be used:\n{listed(bad_files)}\n"
@@ -66,16 +67,17 @@ class FeatureStore:
 
     def subset(self, rows: Sequence[int]) -> "FeatureSubset":
         """The utterances of a fold's validation or test part, in the order of `rows`, as they are."""
-        return FeatureSubset([[self.items[row]] for row in rows])
+        return FeatureSubset([[(self.items[row], self.durations_s[row][0])] for row in rows])
 
     def training_subset(
         self, rows: Sequence[int], augment: Callable | None = None, crop_s: float | None = None
     ) -> "FeatureSubset":
         """The utterances of a fold's training part, in the order of `rows`, each time at a random speed."""
-        return FeatureSubset([[self.items[row], *self.copies[row]] for row in rows], augment, crop_s)
+        versions = [list(zip([self.items[row], *self.copies[row]], self.durations_s[row])) for row in rows]
+        return FeatureSubset(versions, augment, crop_s)
 
     def num_frames(self, row: int) -> int:
-        """Mel frames of the encoder's input for utterance `row`."""
+        """Frames (or samples) of the encoder's input for utterance `row`."""
         return len(self.items[row]["input_features"])
 
 
@@ -84,14 +86,15 @@ class FeatureSubset(torch.utils.data.Dataset):
     Some utterances of a `FeatureStore`.
 
     Args:
-        versions: for each utterance the versions to draw from, with torch's generator.
+        versions: for each utterance the versions to draw from, with torch's generator, each with its duration in
+            seconds.
         augment: maps a clip's features (frames, bins) to altered ones, or `None`.
         crop_s: longer clips are cut to a random stretch of this many seconds, or `None`.
     """
 
     def __init__(
         self,
-        versions: list[list[dict[str, torch.Tensor]]],
+        versions: list[list[tuple[dict[str, torch.Tensor], float]]],
         augment: Callable | None = None,
         crop_s: float | None = None,
     ):
@@ -102,19 +105,16 @@ class FeatureSubset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         versions = self.versions[index]
-        item = versions[int(torch.randint(len(versions), ()))] if len(versions) > 1 else versions[0]
-        if self.crop_s is not None:
-            item = random_stretch(item, self.crop_s)
+        item, duration_s = versions[int(torch.randint(len(versions), ()))] if len(versions) > 1 else versions[0]
+        if self.crop_s is not None and self.crop_s < duration_s:
+            item = random_stretch(item, self.crop_s / duration_s)
         if self.augment is None:
             return item
         return {name: self.augment(tensor) if tensor.ndim == 2 else tensor for name, tensor in item.items()}
 
 
-def random_stretch(item: dict[str, torch.Tensor], duration_s: float) -> dict[str, torch.Tensor]:
-    """The same random stretch of all of a clip's features (frames, bins) and masks; a shorter clip whole."""
-    share = duration_s * MEL_FRAMES_PER_S / len(item["input_features"])
-    if share >= 1.0:
-        return item
+def random_stretch(item: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """The same random stretch of all of a clip's features (frames, bins) and masks: `share` of it, under 1."""
     start = float(torch.rand(())) * (1 - share)
     stretch = {}
     for name, tensor in item.items():

@@ -42,7 +42,7 @@ CONFIGS = {
             "encoder_ffn_dim": 96,
             "dropout": 0.1,
         },
-        "freeze_encoder": False,
+        "trainable_encoder_layers": -1,
         "branch_size": 128,
         "width_multiplier": 0.375,
         "gru_hidden_size": 96,

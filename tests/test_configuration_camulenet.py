@@ -17,7 +17,8 @@ OWN_FIELDS = sorted({f.name for f in fields(CAMuLeNetConfig)} - {f.name for f in
 OTHER_VALUES = {
     "encoder_config": {"model_type": "whisper", "d_model": 48, "encoder_layers": 3, "num_mel_bins": 128},
     "encoder_context": "padded",
-    "freeze_encoder": False,
+    "trainable_encoder_layers": -1,
+    "use_weighted_layer_sum": True,
     "branches": ["mfcc"],
     "fusion": "gate",
     "branch_size": 24,
@@ -138,6 +139,7 @@ def test_genders():
         ("dropout", 1.0, "a number from 0 to below 1", {}),
         ("gru_dropout", -0.1, "a number from 0 to below 1", {}),
         ("label_smoothing", 2.0, "a number from 0 to below 1", {}),
+        ("trainable_encoder_layers", -2, "a number of layers, or -1 for everything", {}),
         ("emotion_loss_weight", -1.0, "a number of at least 0", {}),
         ("gender_loss_weight", -0.5, "a number of at least 0", {}),
         ("branch_loss_weight", -0.5, "a number of at least 0", {}),

@@ -9,7 +9,7 @@ import torch
 from dataset_scripts import CorpusError
 from dataset_scripts.schema import row_features
 from modeling_camulenet import CAMuLeNetFeatureExtractor
-from ser_protocol.feature_cache import IGNORED_LABEL, FeatureStore, collate, random_stretch
+from ser_protocol.feature_cache import IGNORED_LABEL, FeatureStore, FeatureSubset, collate
 
 SECONDS = (0.3, 0.05, 0.41)
 GENDERS = ("female", None, "male")
@@ -142,8 +142,9 @@ def test_a_random_stretch_is_the_same_in_all_features():
         item[mask_name] = torch.ones(num_frames, dtype=torch.long)
     torch.manual_seed(0)
     starts = []
+    subset = FeatureSubset([[(item, 4.0)]], crop_s=2.56)
     for _ in range(100):
-        stretch = random_stretch(item, 2.56)
+        stretch = subset[0]
         assert [len(stretch[name]) for name in ("input_features", "spectrogram", "mfcc")] == [256, 160, 64]
         assert [int(stretch[f"{name}_mask"].sum()) for name in ("spectrogram", "mfcc")] == [160, 64]
         begin = [float(stretch[name][0]) for name in ("input_features", "spectrogram", "mfcc")]
@@ -151,7 +152,7 @@ def test_a_random_stretch_is_the_same_in_all_features():
         assert int(stretch["labels"]) == 2
         starts.append(begin[0])
     assert 0 <= min(starts) < 0.1 and 1.3 < max(starts) <= 1.44
-    assert random_stretch(item, 4.0) is item
+    assert FeatureSubset([[(item, 4.0)]], crop_s=4.0)[0] is item
 
 
 def test_all_bad_files_are_named(tmp_path, clips, extractor):

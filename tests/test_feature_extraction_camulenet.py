@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from transformers import AutoFeatureExtractor, DataCollatorWithPadding, WhisperFeatureExtractor
+from transformers import (
+    AutoFeatureExtractor,
+    DataCollatorWithPadding,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 
 from modeling_camulenet import CAMuLeNetFeatureExtractor
 
@@ -65,6 +71,65 @@ def test_log_mel_of_silence_is_whispers(context):
     log_mel = extractor(clip, return_tensors="pt")["input_features"][0]
     assert_close(log_mel, expected[: len(log_mel)])
     assert log_mel.unique().tolist() == [-1.5]
+
+
+# The inputs of wav2vec 2.0's family and of wav2vec2-bert
+
+
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_waveforms_are_those_of_the_stock_extractor(do_normalize):
+    waves = [0.05 + noise(length, length) for length in (1, 560, RATE, 48077)]
+    waves += [torch.zeros(1000), torch.full((500,), 1e-4)]
+    stock = Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=True)
+    expected = stock([wave.numpy() for wave in waves], sampling_rate=RATE, padding=True, return_tensors="pt")
+    extractor = CAMuLeNetFeatureExtractor(1, encoder_input="waveform", do_normalize=do_normalize, branches=[])
+    features = extractor(waves, return_tensors="pt")
+    assert features["input_features"].shape == (6, 48077)
+    assert_close(features["input_features"], expected.input_values)
+    assert torch.equal(features["attention_mask"], expected.attention_mask.long())
+
+
+@pytest.mark.parametrize("padding_value", [0.0, 1.0])  # w2v-bert-2.0 pads with 1
+def test_filter_banks_are_those_of_the_stock_extractor(padding_value):
+    # 2, 3, 4, 98 and 298 frames of 10 ms; an odd last one is dropped.
+    waves = [noise(length, length) * torch.linspace(0.01, 1.0, length) for length in (560, 720, 880, RATE, 48077)]
+    stock = SeamlessM4TFeatureExtractor(padding_value=padding_value)
+    expected = stock([wave.numpy() for wave in waves], sampling_rate=RATE, return_tensors="pt")
+    features = CAMuLeNetFeatureExtractor(80, encoder_input="fbank", branches=[])(waves, return_tensors="pt")
+    mask = features["attention_mask"]
+    assert mask.sum(dim=1).tolist() == [1, 1, 2, 49, 149]
+    assert torch.equal(mask, expected.attention_mask.long())
+    assert_close(features["input_features"], expected.input_features * mask[..., None], 1.0, 1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 399, 559])
+def test_filter_banks_of_a_clip_of_less_than_a_frame(length):
+    """The stock extractor fails there: silence behind the clip completes one frame."""
+    wave = noise(length)
+    extractor = CAMuLeNetFeatureExtractor(80, encoder_input="fbank", branches=[])
+    features = extractor(wave, return_tensors="pt")
+    assert features["input_features"].shape == (1, 1, 160)
+    assert bool(features["input_features"].isfinite().all())
+    completed = extractor(torch.cat((wave, torch.zeros(560 - length))), return_tensors="pt")
+    assert_close(features["input_features"], completed["input_features"])
+
+
+@pytest.mark.parametrize("encoder_input", ["fbank", "waveform"])
+def test_a_batch_of_any_encoders_input_equals_its_clips(encoder_input, tmp_path):
+    extractor = CAMuLeNetFeatureExtractor(80 if encoder_input == "fbank" else 1, encoder_input=encoder_input)
+    waves = [noise(length, length) for length in (1, 1600, 9280, 3 * RATE)]
+    batch = extractor(waves, return_tensors="pt")
+    for row, wave in enumerate(waves):
+        alone = extractor(wave, return_tensors="pt")
+        frames = int(alone["attention_mask"].sum())
+        assert frames == batch["attention_mask"][row].sum()
+        assert_close(batch["input_features"][row, :frames], alone["input_features"][0])
+        assert not batch["input_features"][row, frames:].any()
+    extractor.save_pretrained(tmp_path)
+    loaded = CAMuLeNetFeatureExtractor.from_pretrained(tmp_path)
+    assert torch.equal(loaded(waves, return_tensors="pt")["input_features"], batch["input_features"])
+    raw = CAMuLeNetFeatureExtractor.from_pretrained(tmp_path, return_raw=True)(waves, return_tensors="pt")
+    assert raw["input_values"].shape == raw["attention_mask"].shape == (4, 3 * RATE)
 
 
 # torchaudio's mel spectrogram and MFCCs
@@ -419,6 +484,7 @@ def test_from_model_config(tiny_config):
         ({"mfcc": {"decibel": True}}, "decibel.*num_mfcc"),
         ({"mfcc": {"window": "hanning"}}, "window.*'hanning'.*hann, hamming"),
         ({"spectrogram": {"pad_mode": "zeros"}}, "pad_mode.*'zeros'.*reflect, constant"),
+        ({"encoder_input": "mel"}, "encoder_input.*'mel'.*log_mel, fbank, waveform"),
         ({"encoder_context": "half"}, "encoder_context.*'half'.*clip, padded"),
         ({"branches": ["pitch"]}, "branches.*pitch.*spectrogram, mfcc"),
         ({"level_dbfs": 25.0}, "level_dbfs.*25.0.*at most"),

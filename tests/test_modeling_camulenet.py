@@ -33,7 +33,7 @@ CONFIGS = {
     "mfcc alone": {"branches": ["mfcc"]},
     "single task": {"id2gender": {}},
     "padded": {"encoder_context": "padded"},
-    "from scratch": {"spectrogram_batch_norm": True, "freeze_encoder": False, "gru_num_layers": 3},
+    "from scratch": {"spectrogram_batch_norm": True, "trainable_encoder_layers": -1, "gru_num_layers": 3},
     "utterance norm": {"feature_norm": "utterance"},
     "no norm": {"feature_norm": "none"},
     "few bins": {"feature_extractor": {"spectrogram": {"num_mel_bins": 20}, "mfcc": {"hop_ms": 40.0}}},

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from encoders import ENCODERS
 from safetensors.torch import load_file
 from transformers.dynamic_module_utils import get_relative_imports
 
@@ -198,6 +199,50 @@ def test_sharded_checkpoint(tmp_path):
     expected = model.state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+
+
+OTHER_ENCODER = """
+import sys
+import numpy as np
+import torch
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
+
+checkpoint, clips, found = sys.argv[1:]
+extractor = AutoFeatureExtractor.from_pretrained(checkpoint, trust_remote_code=True)
+features = extractor([clip for clip in np.load(clips).values()], return_tensors="pt")
+model = AutoModelForAudioClassification.from_pretrained(checkpoint, trust_remote_code=True)
+base = AutoModel.from_pretrained(checkpoint, trust_remote_code=True)
+with torch.no_grad():
+    np.savez(found, logits=model(**features).logits, embeddings=base(**features).embeddings)
+assert "modeling_camulenet" not in sys.modules
+"""
+
+
+def test_an_encoder_of_raw_audio_loads_without_the_package(tmp_path):
+    """One whose group norm is mended, behind a checkpoint's own code."""
+    torch.manual_seed(0)
+    encoder = ENCODERS["wav2vec2, group norm"]
+    config = CAMuLeNetConfig(encoder_config=encoder, width_multiplier=0.125, branch_size=64, num_labels=5)
+    model = CAMuLeNetForAudioClassification(config).eval()
+    extractor = CAMuLeNetFeatureExtractor.from_model_config(config)
+    model.save_pretrained(tmp_path / "checkpoint")
+    extractor.save_pretrained(tmp_path / "checkpoint")
+    clips = [
+        0.1 * np.random.default_rng(seed).standard_normal(n).astype(np.float32) for seed, n in enumerate((9, 9000))
+    ]
+    np.savez(tmp_path / "clips.npz", *clips)
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONPATH", None)
+    (tmp_path / "child.py").write_text(OTHER_ENCODER)
+    names = ("child.py", "checkpoint", "clips.npz", "found.npz")
+    command = [sys.executable, "-I", *(str(tmp_path / name) for name in names)]
+    child = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert child.returncode == 0, child.stdout + child.stderr
+    with torch.no_grad():
+        expected = model(**extractor(clips, return_tensors="pt"))
+    with np.load(tmp_path / "found.npz") as found:
+        for name in ("logits", "embeddings"):
+            np.testing.assert_allclose(found[name], expected[name].numpy(), rtol=0, atol=1e-5)
 
 
 def absolute_imports(tree: ast.AST, guarded: bool = False):

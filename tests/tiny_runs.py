@@ -20,7 +20,7 @@ TINY_PRESET = {
         "encoder_ffn_dim": 16,
         "dropout": 0.1,
     },
-    "freeze_encoder": False,
+    "trainable_encoder_layers": -1,
     "branch_size": 16,
     "width_multiplier": 1 / 16,
     "spectrogram_batch_norm": True,
