@@ -25,6 +25,7 @@ CUSTOM_PIPELINES = {
 BRANCHES = ("spectrogram", "mfcc")
 FUSIONS = ("co_attention", "gate", "concat", "attention", "none")
 ENCODER_CONTEXTS = ("clip", "padded")
+SPECTROGRAM_CONVOLUTIONS = ("alexnet", "small_cnn")
 POOLINGS = ("statistics", "flatten")
 FEATURE_NORMS = ("batch", "utterance", "time_l2", "none")
 
@@ -58,6 +59,9 @@ class CAMuLeNetConfig(PreTrainedConfig):
             Size of the embedding of each branch and of the attended encoder.
         width_multiplier (`float`, *optional*, defaults to 1.0):
             Scales the channels of the spectrogram branch's convolutions and the hidden size of the MFCC branch's GRU.
+        spectrogram_convolutions (`str`, *optional*, defaults to `"alexnet"`):
+            Convolutions of the spectrogram branch: `"alexnet"`, or `"small_cnn"`, the four of 3x3 of the paper's
+            baselines, which lose less detail and cost less when trained from scratch.
         spectrogram_batch_norm (`bool`, *optional*, defaults to `False`):
             Whether a batch norm over the real frames follows each convolution, which training from scratch needs.
         gru_hidden_size (`int`, *optional*, defaults to 256):
@@ -136,6 +140,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
     fusion: str = "co_attention"
     branch_size: int = 512
     width_multiplier: float = 1.0
+    spectrogram_convolutions: str = "alexnet"
     spectrogram_batch_norm: bool = False
     gru_hidden_size: int = 256
     gru_num_layers: int = 2
@@ -190,6 +195,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
         choices = {
             "encoder_context": ENCODER_CONTEXTS,
             "fusion": FUSIONS,
+            "spectrogram_convolutions": SPECTROGRAM_CONVOLUTIONS,
             "pooling": POOLINGS,
             "feature_norm": FEATURE_NORMS,
         }

@@ -14,15 +14,19 @@ from .configuration_camulenet import CAMuLeNetConfig
 from .feature_extraction_camulenet import CAMuLeNetFeatureExtractor, frame_mask
 from .speech_encoder_camulenet import SpeechEncoder, load_speech_encoder
 
-# torchvision's AlexNet: output channels, kernel, stride, padding, and whether a 3x3 max pool of stride 2 follows.
-ALEXNET_CONVOLUTIONS = (
-    (64, 11, 4, 2, True),
-    (192, 5, 1, 2, True),
-    (384, 3, 1, 1, False),
-    (256, 3, 1, 1, False),
-    (256, 3, 1, 1, True),
-)
-POOL_KERNEL, POOL_STRIDE = 3, 2
+# Each layer: output channels, kernel, stride, padding; kernel and stride of the max pool that follows, or None.
+SPECTROGRAM_CONVOLUTIONS = {
+    # torchvision's.
+    "alexnet": (
+        (64, 11, 4, 2, (3, 2)),
+        (192, 5, 1, 2, (3, 2)),
+        (384, 3, 1, 1, None),
+        (256, 3, 1, 1, None),
+        (256, 3, 1, 1, (3, 2)),
+    ),
+    # Of the paper's baselines.
+    "small_cnn": ((16, 3, 1, 1, (2, 2)), (32, 3, 1, 1, (2, 2)), (64, 3, 1, 1, (2, 2)), (128, 3, 1, 1, (2, 2))),
+}
 
 
 @dataclass
@@ -223,7 +227,8 @@ class FeatureNorm(nn.Module):
 
 class SpectrogramBranch(nn.Module):
     """
-    AlexNet's convolutions over the spectrogram, masked statistics over time, one fully connected layer.
+    AlexNet's convolutions, or the paper's small CNN, over the spectrogram, masked statistics over time, one fully
+    connected layer.
 
     Args:
         config: `CAMuLeNetConfig`.
@@ -234,13 +239,14 @@ class SpectrogramBranch(nn.Module):
         super().__init__()
         self.use_masks = config.use_masks
         self.flatten = config.pooling == "flatten"
-        channels = [max(round(width * config.width_multiplier), 1) for width, *_ in ALEXNET_CONVOLUTIONS]
+        self.layers = SPECTROGRAM_CONVOLUTIONS[config.spectrogram_convolutions]
+        channels = [max(round(width * config.width_multiplier), 1) for width, *_ in self.layers]
         self.feature_norm = FeatureNorm(
             num_mel_bins, "none" if config.feature_norm == "time_l2" else config.feature_norm
         )
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs, outputs, kernel, stride, padding)
-            for inputs, outputs, (_, kernel, stride, padding, _) in zip([1, *channels], channels, ALEXNET_CONVOLUTIONS)
+            for inputs, outputs, (_, kernel, stride, padding, _) in zip([1, *channels], channels, self.layers)
         )
         self.batch_norms = nn.ModuleList(map(MaskedBatchNorm, channels)) if config.spectrogram_batch_norm else None
         self.min_frames = self._min_length()
@@ -253,22 +259,20 @@ class SpectrogramBranch(nn.Module):
                 nn.Linear(36 * channels[-1], 4096), nn.Linear(4096, 4096), nn.Linear(4096, config.num_labels)
             )
 
-    @staticmethod
-    def num_output_frames(num_frames: int) -> int:
+    def num_output_frames(self, num_frames: int) -> int:
         """Frames (or frequency cells) that the convolutions make of `num_frames` frames (or bins)."""
-        for _, kernel, stride, padding, pool in ALEXNET_CONVOLUTIONS:
+        for _, kernel, stride, padding, pool in self.layers:
             num_frames = (num_frames + 2 * padding - kernel) // stride + 1
             if pool:
-                num_frames = (num_frames - POOL_KERNEL) // POOL_STRIDE + 1
+                num_frames = (num_frames - pool[0]) // pool[1] + 1
         return num_frames
 
-    @staticmethod
-    def _min_length() -> int:
+    def _min_length(self) -> int:
         """The fewest frames (or bins) of which the convolutions make one."""
         length = 1
-        for _, kernel, stride, padding, pool in reversed(ALEXNET_CONVOLUTIONS):
+        for _, kernel, stride, padding, pool in reversed(self.layers):
             if pool:
-                length = (length - 1) * POOL_STRIDE + POOL_KERNEL
+                length = (length - 1) * pool[1] + pool[0]
             length = (length - 1) * stride + kernel - 2 * padding
         return length
 
@@ -289,7 +293,7 @@ class SpectrogramBranch(nn.Module):
         # hidden: (batch, channels, frames, bins). Zeros behind a clip are what a convolution sees behind the end of
         # its input, and a pool's real outputs see real inputs only: a clip's frames are the same in any batch.
         for layer, (convolution, (*_, kernel, stride, padding, pool)) in enumerate(
-            zip(self.convolutions, ALEXNET_CONVOLUTIONS)
+            zip(self.convolutions, self.layers)
         ):
             hidden = convolution(hidden)
             lengths = (lengths + 2 * padding - kernel) // stride + 1
@@ -298,8 +302,8 @@ class SpectrogramBranch(nn.Module):
                 hidden = self.batch_norms[layer](hidden.permute(0, 2, 3, 1), real).permute(0, 3, 1, 2)
             hidden = nn.functional.relu(hidden)
             if pool:
-                hidden = nn.functional.max_pool2d(hidden, POOL_KERNEL, POOL_STRIDE)
-                lengths = (lengths - POOL_KERNEL) // POOL_STRIDE + 1
+                hidden = nn.functional.max_pool2d(hidden, *pool)
+                lengths = (lengths - pool[0]) // pool[1] + 1
             if self.use_masks:
                 hidden = hidden * frame_mask(lengths, hidden.shape[2])[:, None, :, None].to(hidden.dtype)
 

@@ -23,6 +23,7 @@ OTHER_VALUES = {
     "fusion": "gate",
     "branch_size": 24,
     "width_multiplier": 0.25,
+    "spectrogram_convolutions": "small_cnn",
     "spectrogram_batch_norm": True,
     "gru_hidden_size": 12,
     "gru_num_layers": 3,

@@ -34,6 +34,7 @@ CONFIGS = {
     "single task": {"id2gender": {}},
     "padded": {"encoder_context": "padded"},
     "from scratch": {"spectrogram_batch_norm": True, "trainable_encoder_layers": -1, "gru_num_layers": 3},
+    "small CNN": {"spectrogram_convolutions": "small_cnn", "spectrogram_batch_norm": True},
     "utterance norm": {"feature_norm": "utterance"},
     "no norm": {"feature_norm": "none"},
     "few bins": {"feature_extractor": {"spectrogram": {"num_mel_bins": 20}, "mfcc": {"hop_ms": 40.0}}},
@@ -611,6 +612,33 @@ def test_the_fewest_spectrogram_frames_are_computed(tiny_config):
     assert shapes == [(7, 7), (3, 3), (3, 3), (3, 3), (1, 1)]
     with torch.no_grad():
         assert branch.eval()(torch.zeros(1, 1, 64), torch.ones(1, 1, dtype=torch.long)).shape == (1, 16)
+
+
+@torch.no_grad()
+def test_the_small_cnn_by_torch_alone(tiny_config):
+    """Four convolutions of 3x3, each with a max pool of 2: a clip alone, and the same clip in a batch."""
+    branch = SpectrogramBranch(
+        tiny_config(spectrogram_convolutions="small_cnn", width_multiplier=0.5, feature_norm="none"), 64
+    ).eval()
+    assert branch.min_frames == 16
+    assert [branch.num_output_frames(frames) for frames in (16, 31, 32, 301)] == [1, 1, 2, 18]
+    assert [tuple(each.weight.shape) for each in branch.convolutions] == [
+        (8, 1, 3, 3),
+        (16, 8, 3, 3),
+        (32, 16, 3, 3),
+        (64, 32, 3, 3),
+    ]
+    spectrogram = torch.randn(2, 301, 64)
+    mask = (torch.arange(301) < torch.tensor([[77], [301]])).long()
+    hidden = spectrogram[:1, None, :77]
+    for convolution in branch.convolutions:
+        hidden = nn.functional.max_pool2d(convolution(hidden).relu(), 2)
+    frames = hidden.permute(0, 2, 1, 3).flatten(2)  # (1, 4, 64 * 4)
+    assert frames.shape == (1, 4, 256)
+    deviation = (frames.var(dim=1, unbiased=False) + 1e-5).sqrt()
+    expected = branch.projection(torch.cat((frames.mean(dim=1), deviation), dim=1)).relu()
+    assert_close(branch(spectrogram[:1, :77], mask[:1, :77]), expected)
+    assert_close(branch(spectrogram, mask)[:1], branch(spectrogram[:1, :77], mask[:1, :77]))
 
 
 @pytest.mark.parametrize("num_frames", [62, 63, 80, 95, 301])
