@@ -273,6 +273,15 @@ def _file_arguments(path: Path) -> list[str]:
 def load_data(data_args: DataArguments, cache_dir: str | None, token: str | None) -> LoadedCorpora:
     """The utterances that the arguments ask for."""
     columns = {kind: getattr(data_args, f"{kind}_column_name") for kind in COLUMNS}
+    for_own_data = {"corpus_name", "language", "file_pattern", *(f"{kind}_column_name" for kind in COLUMNS)}
+    if data_args.dataset_name:
+        unread = {"data_dir", "file_pattern"}
+    else:
+        unread = set() if "own" in data_args.corpus else for_own_data
+    defaults = {field.name: field.default for field in dataclasses.fields(data_args)}
+    ignored = sorted(name for name in unread if getattr(data_args, name) != defaults[name])
+    if ignored:
+        raise RunError(f"--{', --'.join(ignored)}: not read for these data; leave out what is for other data.")
     own = {
         "corpus_name": data_args.corpus_name,
         "language": data_args.language,

@@ -590,8 +590,12 @@ def test_any_tree(fresh, paths, pattern, skip):
 @QUICK
 @given(pattern=st.text(st.sampled_from("()[]{}?P<speaker>|*+.\\d19-^$:=!"), max_size=25))
 def test_any_pattern(tree, tmp_path, pattern):
-    holds_or_is_refused(tree, tmp_path / "cache", file_pattern=pattern)
-    holds_or_is_refused(tree, tmp_path / "cache", file_pattern=f"(?P<speaker>{pattern})")
+    for written in (pattern, f"(?P<speaker>{pattern})"):
+        dataset = holds_or_is_refused(tree, tmp_path / "cache", file_pattern=written)
+        # What is taken is a regular expression that names the speaker of every clip.
+        for row in dataset or ():
+            relative = Path(row["audio"]["path"]).relative_to(tree).as_posix()
+            assert row["speaker_id"] == f"own/{re.search(written, relative)['speaker'].strip()}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -509,6 +509,8 @@ def test_dataset_name_gives_the_rows_of_the_corpus(ravdess, dataset, tmp_path):
             "Give either --corpus, with its --data_dir, or --dataset_name.",
         ),
         (["--corpus", "ravdess", "emodb"], "2 corpora need a data_dir each (ravdess emodb), in this order; got 0"),
+        (["--corpus", "ravdess", "--data_dir", "RAVDESS", "--language", "de"], "--language: not read for these data"),
+        (["--dataset_name", "x/y", "--file_pattern", "(?P<speaker>.)"], "--file_pattern: not read for these data"),
         (["--corpus", "own", "--data_dir", "OWN"], "has no column for the label"),
         (["--corpus", "own", "--data_dir", "OWN", "--label_column_name", "mood"], "1 audio files of own in"),
         (
