@@ -22,7 +22,7 @@ from transformers import AutoConfig, EvalPrediction, ProgressCallback, Trainer, 
 from dataset_scripts.folds import PARTS, Fold
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
 
-from .feature_cache import IGNORED_LABEL, FeatureStore, collate
+from .feature_store import IGNORED_LABEL, FeatureStore, collate
 from .metrics.ser_metrics import ser_scores
 from .presets import build_config
 from .report import write_atomically, write_json

@@ -16,7 +16,7 @@ from dataset_scripts import load_corpus
 from dataset_scripts.folds import get_folds
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetForAudioClassification
 from ser_protocol import runner
-from ser_protocol.feature_cache import IGNORED_LABEL, FeatureStore
+from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore
 from ser_protocol.runner import FoldRunner, ModelSource, RunError, compute_metrics, dataset_hash, median_best_epoch
 from ser_protocol.statistics import read_predictions
 

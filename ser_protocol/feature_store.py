@@ -1,4 +1,4 @@
-"""Features of a corpus, computed once for all folds."""
+"""Features of a corpus in memory, computed once for all folds; fold parts, random stretches, batches."""
 
 from collections.abc import Callable, Sequence
 

@@ -9,7 +9,7 @@ import torch
 from dataset_scripts import CorpusError
 from dataset_scripts.schema import row_features
 from modeling_camulenet import CAMuLeNetFeatureExtractor
-from ser_protocol.feature_cache import IGNORED_LABEL, FeatureStore, FeatureSubset, collate
+from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore, FeatureSubset, collate
 
 SECONDS = (0.3, 0.05, 0.41)
 GENDERS = ("female", None, "male")
