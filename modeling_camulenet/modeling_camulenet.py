@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_camulenet import CAMuLeNetConfig
 from .feature_extraction_camulenet import CAMuLeNetFeatureExtractor, frame_mask
-from .speech_encoder_camulenet import SpeechEncoder, load_speech_encoder
+from .speech_encoder_camulenet import SpeechEncoder, SpeechEncoderCheckpoint
 
 # Each layer: output channels, kernel, stride, padding; kernel and stride of the max pool that follows, or None.
 SPECTROGRAM_CONVOLUTIONS = {
@@ -485,7 +485,9 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
     @classmethod
-    def from_encoder_pretrained(cls, encoder_name_or_path: str, config: CAMuLeNetConfig, **kwargs):
+    def from_encoder_pretrained(
+        cls, encoder_name_or_path: str, config: CAMuLeNetConfig, with_encoder: bool = True, **kwargs
+    ):
         """
         A model with a pre-trained encoder; all else is initialised at random.
 
@@ -496,6 +498,8 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
             config ([`CAMuLeNetConfig`]):
                 The rest of the model; its `encoder_config` is replaced by the checkpoint's, and its
                 `feature_extractor` normalises waveforms as the checkpoint's own does.
+            with_encoder (`bool`, *optional*, defaults to `True`):
+                Whether the encoder's weights are loaded. Without them the model takes `encoder_frames` only.
             kwargs:
                 Passed to `from_pretrained` of the encoder: `revision`, `token`, ... The `dtype`, by default float32
                 whatever the checkpoint was stored in, becomes that of the whole model.
@@ -504,11 +508,12 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
             ValueError: the checkpoint holds no encoder that CAMuLeNet can use, or lacks some of its weights; or its
                 feature extractor has another sampling rate or size.
         """
-        encoder, extractor_arguments = load_speech_encoder(encoder_name_or_path, **kwargs)
-        config.encoder_config = encoder.config
-        config.feature_extractor = {**config.feature_extractor, **extractor_arguments}
-        model = cls(config).to(encoder.dtype)
-        model.base_model.speech_encoder.take_over(encoder)
+        checkpoint = SpeechEncoderCheckpoint(encoder_name_or_path, **kwargs)
+        config.encoder_config = checkpoint.config
+        config.feature_extractor = {**config.feature_extractor, **checkpoint.extractor_arguments}
+        model = cls(config, with_encoder=False).to(checkpoint.dtype)
+        if with_encoder:
+            model.base_model.speech_encoder.take_over(checkpoint.load())
         return model
 
     @classmethod
@@ -526,11 +531,13 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
 
     Args:
         config ([`CAMuLeNetConfig`]): the model's configuration.
+        with_encoder (`bool`, *optional*, defaults to `True`):
+            Whether the encoder is there. Without it the model takes `encoder_frames` only.
     """
 
-    def __init__(self, config: CAMuLeNetConfig):
+    def __init__(self, config: CAMuLeNetConfig, with_encoder: bool = True):
         super().__init__(config)
-        self.speech_encoder = SpeechEncoder(config)
+        self.speech_encoder = SpeechEncoder(config, with_encoder)
         self.feature_extractor = CAMuLeNetFeatureExtractor.from_model_config(config)
         if "spectrogram" in config.branches:
             self.spectrogram_branch = SpectrogramBranch(config, self.feature_extractor.spectrogram["num_mel_bins"])
@@ -559,6 +566,8 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
         spectrogram_mask: torch.LongTensor | None = None,
         mfcc: torch.FloatTensor | None = None,
         mfcc_mask: torch.LongTensor | None = None,
+        encoder_frames: torch.FloatTensor | None = None,
+        encoder_frames_mask: torch.LongTensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
@@ -576,6 +585,10 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
                 The spectrogram branch's input, with `spectrogram_mask` (batch, spectrogram_frames).
             mfcc (`torch.FloatTensor` of shape `(batch, mfcc_frames, num_mfcc)`, *optional*):
                 The MFCC branch's input, with `mfcc_mask` (batch, mfcc_frames).
+            encoder_frames (`torch.FloatTensor` of shape `(batch, encoder_frames, encoder_dim)`, *optional*):
+                What the encoder made of the clip before, in place of `input_features`, with `encoder_frames_mask`
+                (batch, encoder_frames); (batch, encoder_frames, num_layers + 1, encoder_dim) with
+                `use_weighted_layer_sum`. A frozen encoder need not run again, nor be there.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         if output_hidden_states is None:
@@ -594,11 +607,14 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
             if attention_mask is None:
                 attention_mask = torch.ones_like(input_values, dtype=torch.long)
             features = self.feature_extractor.extract(input_values, attention_mask.sum(dim=1).clamp(min=1))
-        self._check_features(features)
+        self._check_features(features, encoder_frames)
 
-        encoder_output, frames_mask = self.speech_encoder(
-            features["input_features"], features["attention_mask"], output_hidden_states, output_attentions
-        )
+        if encoder_frames is None:
+            encoder_output, frames_mask = self.speech_encoder(
+                features["input_features"], features["attention_mask"], output_hidden_states, output_attentions
+            )
+        else:
+            encoder_output, frames_mask = self.speech_encoder.output_of(encoder_frames, encoder_frames_mask)
         frames = encoder_output.last_hidden_state
         embeddings = []
         for name in ("mfcc", "spectrogram"):
@@ -620,8 +636,9 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
         )
         return output if return_dict else output.to_tuple()
 
-    def _check_features(self, features: dict[str, torch.Tensor | None]):
-        missing = [name for name in ("input_features", *self.config.branches) if features.get(name) is None]
+    def _check_features(self, features: dict[str, torch.Tensor | None], encoder_frames: torch.Tensor | None):
+        of_encoder = () if encoder_frames is not None else ("input_features",)
+        missing = [name for name in (*of_encoder, *self.config.branches) if features.get(name) is None]
         if missing:
             raise ValueError(
                 f"CAMuLeNet needs {', '.join(missing)} (or `input_values` with `attention_mask` instead of all "
@@ -644,11 +661,13 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
 
     Args:
         config ([`CAMuLeNetConfig`]): the model's configuration.
+        with_encoder (`bool`, *optional*, defaults to `True`):
+            Whether the encoder is there. Without it the model takes `encoder_frames` only.
     """
 
-    def __init__(self, config: CAMuLeNetConfig):
+    def __init__(self, config: CAMuLeNetConfig, with_encoder: bool = True):
         super().__init__(config)
-        self.camulenet = CAMuLeNetModel(config)
+        self.camulenet = CAMuLeNetModel(config, with_encoder)
         size = config.classifier_hidden_size
         self.dropout = nn.Dropout(config.dropout)
         self.shared = nn.Sequential(
@@ -673,6 +692,8 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
         spectrogram_mask: torch.LongTensor | None = None,
         mfcc: torch.FloatTensor | None = None,
         mfcc_mask: torch.LongTensor | None = None,
+        encoder_frames: torch.FloatTensor | None = None,
+        encoder_frames_mask: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         gender_labels: torch.LongTensor | None = None,
         output_hidden_states: bool | None = None,
@@ -697,6 +718,8 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
             spectrogram_mask=spectrogram_mask,
             mfcc=mfcc,
             mfcc_mask=mfcc_mask,
+            encoder_frames=encoder_frames,
+            encoder_frames_mask=encoder_frames_mask,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
             return_dict=True,

@@ -195,42 +195,59 @@ def _config_of_encoder(encoder_config):
     return encoder_config
 
 
-def load_speech_encoder(encoder_name_or_path: str, **kwargs) -> tuple[PreTrainedModel, dict]:
+class SpeechEncoderCheckpoint:
     """
-    A pre-trained speech encoder, and the arguments of [`CAMuLeNetFeatureExtractor`] that give it what it was trained
-    on.
+    A pre-trained speech encoder where it lies: what it is, without its weights until they are asked for.
 
     Args:
-        encoder_name_or_path: Hub id or directory of a checkpoint; only its encoder half is loaded.
-        kwargs: passed to `from_pretrained`: `revision`, `token`, `dtype`, ...
+        encoder_name_or_path: Hub id or directory of a checkpoint; only its encoder half is used.
+        dtype: of the weights, whatever they were stored in.
+        kwargs: passed to `from_pretrained`: `revision`, `token`, ...
+    Attributes:
+        config: the encoder's configuration.
+        extractor_arguments: arguments of [`CAMuLeNetFeatureExtractor`] that give it what it was trained on.
     Raises:
-        ValueError: the checkpoint holds no encoder that CAMuLeNet can use, or lacks some of its weights; or its
-            feature extractor does not go with it.
+        OSError: there is no such checkpoint, or it needs a token.
+        ValueError: the checkpoint holds no encoder that CAMuLeNet can use, or its feature extractor does not go with
+            it.
     """
-    hub_arguments = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-    hub = {name: kwargs[name] for name in hub_arguments if name in kwargs}
-    encoder_config = AutoConfig.from_pretrained(encoder_name_or_path, **hub)
-    # Without a key mapping the keys of a whole Whisper do not match the encoder's, which would stay random in silence.
-    key_mapping = {r"^(model\.)?encoder\.": ""} if encoder_config.model_type == "whisper" else None
-    if encoder_config.model_type == "speech-encoder-decoder":
-        encoder_config, key_mapping = encoder_config.encoder, {r"^encoder\.": ""}
-    try:
-        encoder_class = _encoder_class(encoder_config)
-    except ValueError as error:
-        raise ValueError(f"{encoder_name_or_path} is a {encoder_config.model_type!r} checkpoint: {error}") from None
-    encoder_config = _config_of_encoder(encoder_config)
-    arguments = _extractor_arguments(encoder_name_or_path, encoder_config, hub)
-    encoder, report = encoder_class.from_pretrained(
-        encoder_name_or_path,
-        config=encoder_config,
-        key_mapping=key_mapping,
-        output_loading_info=True,
-        **{"dtype": torch.float32, **kwargs},
-    )
-    missing = sorted(set(report["missing_keys"]) - {SPEC_AUGMENT_VECTOR})
-    if missing:
-        raise ValueError(f"{encoder_name_or_path} lacks encoder weights: {missing[:5]} ...")
-    return encoder, arguments
+
+    def __init__(self, encoder_name_or_path: str, dtype: torch.dtype = torch.float32, **kwargs):
+        self.name, self.dtype, self.kwargs = encoder_name_or_path, dtype, kwargs
+        hub_arguments = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+        hub = {name: kwargs[name] for name in hub_arguments if name in kwargs}
+        config = AutoConfig.from_pretrained(encoder_name_or_path, **hub)
+        # Without a key mapping the keys of a whole Whisper do not match the encoder's, which would stay random in
+        # silence.
+        self._key_mapping = {r"^(model\.)?encoder\.": ""} if config.model_type == "whisper" else None
+        if config.model_type == "speech-encoder-decoder":
+            config, self._key_mapping = config.encoder, {r"^encoder\.": ""}
+        try:
+            self._class = _encoder_class(config)
+        except ValueError as error:
+            raise ValueError(f"{encoder_name_or_path} is a {config.model_type!r} checkpoint: {error}") from None
+        self.config = _config_of_encoder(config)
+        self.extractor_arguments = _extractor_arguments(encoder_name_or_path, self.config, hub)
+
+    def load(self) -> PreTrainedModel:
+        """
+        The encoder with its weights.
+
+        Raises:
+            ValueError: the checkpoint lacks some of its weights.
+        """
+        encoder, report = self._class.from_pretrained(
+            self.name,
+            config=self.config,
+            key_mapping=self._key_mapping,
+            output_loading_info=True,
+            dtype=self.dtype,
+            **self.kwargs,
+        )
+        missing = sorted(set(report["missing_keys"]) - {SPEC_AUGMENT_VECTOR})
+        if missing:
+            raise ValueError(f"{self.name} lacks encoder weights: {missing[:5]} ...")
+        return encoder
 
 
 def _extractor_arguments(encoder_name_or_path: str, encoder_config, hub: dict) -> dict:
@@ -268,6 +285,25 @@ def _extractor_arguments(encoder_name_or_path: str, encoder_config, hub: dict) -
     return {}
 
 
+class AbsentEncoder(nn.Module):
+    """
+    A frozen encoder whose frames were computed before: its configuration without its weights.
+
+    Args:
+        config: the encoder's configuration.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+
+    def forward(self, *args, **kwargs):
+        raise ValueError(
+            "This model was built without its encoder and takes `encoder_frames` only. Build it with_encoder=True, or "
+            "load it from its checkpoint, to give it audio."
+        )
+
+
 def _layers_of_output(output: BaseModelOutput) -> list[torch.Tensor]:
     """Hidden states, if there are any, and then the last one as the encoder returns it; (batch, frames, dim) each."""
     return [*(output.hidden_states or ()), output.last_hidden_state]
@@ -292,11 +328,12 @@ class SpeechEncoder(nn.Module):
     Args:
         config: `CAMuLeNetConfig`; reads `encoder_config`, `encoder_context`, `trainable_encoder_layers` and
             `use_weighted_layer_sum`.
+        with_encoder: whether the encoder itself is there; only a frozen one can be left out.
     Raises:
         ValueError: no speech encoder that CAMuLeNet can use; a context or a number of layers that it does not have.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, with_encoder: bool = True):
         super().__init__()
         encoder_config = _config_of_encoder(config.encoder_config)
         self.encoder_input = encoder_input_of(encoder_config)
@@ -305,21 +342,26 @@ class SpeechEncoder(nn.Module):
                 f"encoder_context='padded' is Whisper's 30 s window; a {encoder_config.model_type} encoder reads a "
                 "clip at its own length: use encoder_context='clip'."
             )
-        # The precision is that of the model around it, not the one that the encoder's checkpoint was stored in.
-        from_config = _encoder_class(encoder_config)._from_config
-        self.encoder = keep_padding_out(from_config(encoder_config, dtype=torch.get_default_dtype()))
+        if with_encoder:
+            # The precision is that of the model around it, not the one that the encoder's checkpoint was stored in.
+            from_config = _encoder_class(encoder_config)._from_config
+            self.encoder = keep_padding_out(from_config(encoder_config, dtype=torch.get_default_dtype()))
+        else:
+            self.encoder = AbsentEncoder(encoder_config)
         self.output_size = encoder_config.hidden_size
         self.masked = config.encoder_context == "clip"
         self.trainable_layers = config.trainable_encoder_layers
-        if self.trainable_layers > len(self.layers):
+        num_layers = encoder_config.num_hidden_layers
+        if self.trainable_layers > num_layers:
             raise ValueError(
-                f"trainable_encoder_layers is {self.trainable_layers}; the encoder has {len(self.layers)} layers."
+                f"trainable_encoder_layers is {self.trainable_layers}; the encoder has {num_layers} layers."
             )
         if config.use_weighted_layer_sum:
-            self.layer_weights = nn.Parameter(torch.zeros(len(self.layers) + 1))
+            self.layer_weights = nn.Parameter(torch.zeros(num_layers + 1))
         self.use_weighted_layer_sum = config.use_weighted_layer_sum
-        self.freeze()
-        self.train()
+        if with_encoder:
+            self.freeze()
+            self.train()
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -407,12 +449,37 @@ class SpeechEncoder(nn.Module):
             output.hidden_states = output.hidden_states if output_hidden_states else None
         return output, mask
 
-    def weighted_sum(self, hidden_states: tuple[torch.Tensor, ...] | torch.Tensor) -> torch.Tensor:
+    def output_of(
+        self, encoder_frames: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> tuple[BaseModelOutput, torch.Tensor]:
+        """
+        What [`~SpeechEncoder.forward`] returns, of frames that the encoder made before.
+
+        Args:
+            encoder_frames: (batch, frames, dim), or with `use_weighted_layer_sum` every layer's, (batch, frames,
+                num_layers + 1, dim).
+            mask: (batch, frames); by default all are real.
+        Raises:
+            ValueError: frames of another encoder.
+        """
+        layers = (len(self.layer_weights),) if self.use_weighted_layer_sum else ()
+        if encoder_frames.shape[2:] != (*layers, self.output_size):
+            raise ValueError(
+                f"`encoder_frames` has the shape {tuple(encoder_frames.shape)}, expected (batch, frames, "
+                f"{', '.join(map(str, (*layers, self.output_size)))})."
+            )
+        if mask is None:
+            mask = torch.ones(encoder_frames.shape[:2], dtype=torch.long, device=encoder_frames.device)
+        if self.use_weighted_layer_sum:
+            encoder_frames = self.weighted_sum(encoder_frames.unbind(2))
+        return BaseModelOutput(last_hidden_state=encoder_frames), mask
+
+    def weighted_sum(self, hidden_states: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """
         The learned sum of the encoder's hidden states.
 
         Args:
-            hidden_states: num_layers + 1 tensors (batch, frames, dim), or these stacked in front.
+            hidden_states: num_layers + 1 tensors (batch, frames, dim).
         Returns:
             (batch, frames, dim).
         """
