@@ -417,11 +417,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         if self.return_raw:
             raw = BatchFeature({"input_values": waveforms})
             return self.pad(raw, padding, return_tensors=return_tensors, **kwargs)
-        lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        batch = torch.full((len(waveforms), int(lengths.max())), self.padding_value)
-        for row, waveform in zip(batch, waveforms):
-            row[: len(waveform)] = torch.from_numpy(waveform)
-        features = self.extract(batch.to(device), lengths.to(device))
+        features = self.extract(*self.stack(waveforms, device))
         if return_tensors != "pt":
             features = {name: tensor.cpu().numpy() for name, tensor in features.items()}
         return BatchFeature(features)
@@ -442,36 +438,52 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         # [0.1, 0.2] is one recording, [[0.1, 0.2]] and [array] are batches; an array is always one recording.
         return isinstance(raw_speech, (list, tuple)) and len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
 
-    def extract(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+    def stack(self, waveforms: list[np.ndarray], device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+        """A padded batch (batch, samples) of recordings (samples,) from `prepare_waveform`, and their lengths."""
+        lengths = torch.tensor([len(waveform) for waveform in waveforms])
+        batch = torch.full((len(waveforms), int(lengths.max())), self.padding_value)
+        for row, waveform in zip(batch, waveforms):
+            row[: len(waveform)] = torch.from_numpy(waveform)
+        return batch.to(device), lengths.to(device)
+
+    def extract(
+        self, waveforms: torch.Tensor, lengths: torch.Tensor, parts: tuple[str, ...] | None = None
+    ) -> dict[str, torch.Tensor]:
         """
         Features of a padded batch; the model calls this when it is given raw audio.
 
         Args:
             waveforms: (batch, samples). lengths: (batch,), in samples, at least 1.
+            parts: which features: `"encoder"` (its input), `"spectrogram"`, `"mfcc"`. By default the encoder's and
+                the branches'.
         Returns:
             The tensors of [`~CAMuLeNetFeatureExtractor.__call__`].
         """
         # Power spectra overflow half precision.
         with maybe_autocast(waveforms.device.type, enabled=False):
-            return self._extract(waveforms.float(), lengths)
+            return self._extract(waveforms.float(), lengths, parts or ("encoder", *self.branches))
 
-    def _extract(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _extract(
+        self, waveforms: torch.Tensor, lengths: torch.Tensor, parts: tuple[str, ...]
+    ) -> dict[str, torch.Tensor]:
         waveforms = waveforms * frame_mask(lengths, waveforms.shape[1])
         if self.max_duration_s is not None:
             samples = round(self.max_duration_s * self.sampling_rate)
             waveforms, lengths = waveforms[:, :samples], lengths.clamp(max=samples)
         if self.level_dbfs is not None:
             waveforms = to_level(waveforms, lengths, self.level_dbfs)
-        read = {"log_mel": self._log_mel, "fbank": self._fbank, "waveform": self._waveform}
-        features = read[self.encoder_input](waveforms, lengths)
+        features = {}
+        if "encoder" in parts:
+            read = {"log_mel": self._log_mel, "fbank": self._fbank, "waveform": self._waveform}
+            features |= read[self.encoder_input](waveforms, lengths)
         if self.pad_to_max_duration:
             waveforms = torch.nn.functional.pad(waveforms, (0, samples - waveforms.shape[1]))
             lengths = torch.full_like(lengths, samples)
-        if "spectrogram" in self.branches:
+        if "spectrogram" in parts:
             mel, mask = self._mel(waveforms, lengths, "spectrogram")
             mel = amplitude_to_db(mel, mask) if self.spectrogram["decibel"] else mel
             features |= {"spectrogram": mel * mask[:, :, None], "spectrogram_mask": mask}
-        if "mfcc" in self.branches:
+        if "mfcc" in parts:
             mel, mask = self._mel(waveforms, lengths, "mfcc")
             dct = torch.from_numpy(_dct_matrix(self.mfcc["num_mfcc"], self.mfcc["num_mel_bins"])).to(mel.device)
             features |= {"mfcc": (amplitude_to_db(mel, mask) @ dct) * mask[:, :, None], "mfcc_mask": mask}

@@ -13,6 +13,14 @@ from modeling_camulenet import CAMuLeNetFeatureExtractor
 IGNORED_LABEL = -100
 
 
+def labels_of(row: dict) -> dict[str, torch.Tensor]:
+    """The labels of a row of `dataset_scripts.schema`."""
+    return {
+        "labels": torch.tensor(row["emotion"]),
+        "gender_labels": torch.tensor(IGNORED_LABEL if row["gender"] is None else row["gender"]),
+    }
+
+
 class FeatureStore:
     """
     Every utterance's features and labels, in memory.
@@ -40,10 +48,6 @@ class FeatureStore:
         bad_files = []
         rows = tqdm(dataset, desc="features", unit="clip", disable=not progress)
         for row in rows:
-            labels = {
-                "labels": torch.tensor(row["emotion"]),
-                "gender_labels": torch.tensor(IGNORED_LABEL if row["gender"] is None else row["gender"]),
-            }
             try:
                 waveform, sampling_rate = read_audio(row["audio"])
                 # Taken for a recording at another rate, the resampled clip plays at another speed.
@@ -55,7 +59,7 @@ class FeatureStore:
             except ValueError as error:
                 bad_files.append(f"{row['audio']['path']}: {error}")
                 continue
-            item, *copies = [{name: tensor[0] for name, tensor in each.items()} | labels for each in features]
+            item, *copies = [{name: tensor[0] for name, tensor in each.items()} | labels_of(row) for each in features]
             self.items.append(item)
             self.copies.append(copies)
             self.durations_s.append([len(waveform) / rate for rate in rates])
@@ -86,15 +90,15 @@ class FeatureSubset(torch.utils.data.Dataset):
     Some utterances of a `FeatureStore`.
 
     Args:
-        versions: for each utterance the versions to draw from, with torch's generator, each with its duration in
-            seconds.
+        versions: for each utterance the versions to draw from, with torch's generator: features and labels by name, or
+            a function that reads them, each with its duration in seconds.
         augment: maps a clip's features (frames, bins) to altered ones, or `None`.
         crop_s: longer clips are cut to a random stretch of this many seconds, or `None`.
     """
 
     def __init__(
         self,
-        versions: list[list[tuple[dict[str, torch.Tensor], float]]],
+        versions: list[list[tuple[dict[str, torch.Tensor] | Callable[[], dict[str, torch.Tensor]], float]]],
         augment: Callable | None = None,
         crop_s: float | None = None,
     ):
@@ -106,6 +110,7 @@ class FeatureSubset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         versions = self.versions[index]
         item, duration_s = versions[int(torch.randint(len(versions), ()))] if len(versions) > 1 else versions[0]
+        item = item() if callable(item) else item
         if self.crop_s is not None and self.crop_s < duration_s:
             item = random_stretch(item, self.crop_s / duration_s)
         if self.augment is None:
