@@ -82,6 +82,13 @@ class ModelArguments:
             "the preset's."
         },
     )
+    lora_rank: int | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Train the frozen encoder by LoRA of this rank on its attention, like 8; the saved model has it "
+            'merged. Needs peft: pip install "camulenet[lora]".'
+        },
+    )
     use_weighted_layer_sum: bool | None = dataclasses.field(
         default=None, metadata={"help": "Learn a weighted sum of the encoder's layers. Default: its last layer."}
     )
@@ -109,6 +116,8 @@ class ModelArguments:
     cache_dir: str | None = dataclasses.field(default=None, metadata={"help": "Where downloads are kept."})
 
     def __post_init__(self):
+        if self.lora_rank is not None and self.lora_rank <= 0:
+            raise ValueError(f"--lora_rank {self.lora_rank}: give a rank above 0, or leave it out for no LoRA.")
         if any(factor <= 0 for factor in self.speed_factors or []):
             raise ValueError(f"--speed_factors {self.speed_factors}: a speed must be above 0; 1.0 is the clip's own.")
         self.speed_factors = [factor for factor in self.speed_factors or [] if factor != 1.0]
@@ -377,6 +386,7 @@ def describe_run(model_args, data_args, training_args, data: LoadedCorpora, fold
         "multitask": bool(model.config.num_genders),
         "num_eligible_utterances": len(eligible_rows(folds)),
         "num_speakers": len(set(dataset["speaker_id"][:])),
+        "lora_rank": model_args.lora_rank,
         "num_parameters": model.num_parameters(),
         "num_trainable_parameters": model.num_parameters(only_trainable=True),
         "num_epochs": training_args.num_train_epochs,
@@ -474,6 +484,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         model_args.model_name_or_path,
         overrides,
         {"revision": model_args.model_revision, "token": model_args.token, "cache_dir": model_args.cache_dir},
+        model_args.lora_rank,
     )
     try:
         # The folds of earlier calls are in the results, too: with a leak allowed, all are looked at.

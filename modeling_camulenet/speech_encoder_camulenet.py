@@ -359,9 +359,15 @@ class SpeechEncoder(nn.Module):
         if config.use_weighted_layer_sum:
             self.layer_weights = nn.Parameter(torch.zeros(num_layers + 1))
         self.use_weighted_layer_sum = config.use_weighted_layer_sum
+        self.adapted = False  # whether a frozen encoder's layers hold adapters (LoRA), which are trained
         if with_encoder:
             self.freeze()
             self.train()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training changes the encoder's frames."""
+        return self.adapted or self.trainable_layers != 0
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -403,12 +409,12 @@ class SpeechEncoder(nn.Module):
     def train(self, mode: bool = True):
         # What is frozen gives the same frames in training as in evaluation: no dropout.
         super().train(False)
-        for module in self._trained_modules():
+        for module in self.layers if self.adapted else self._trained_modules():
             module.train(mode)
         for module in self.encoder.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.eval()  # the statistics are the pre-training's: a batch's hold padding
-        self.training = mode and self.trainable_layers != 0
+        self.training = mode and self.is_trained
         return self
 
     def num_frames(self, lengths: torch.Tensor) -> torch.Tensor:
@@ -512,7 +518,7 @@ class SpeechEncoder(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones(input_features.shape[:2], dtype=torch.long, device=input_features.device)
         outputs = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable_layers != 0):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.is_trained):
             if self.encoder_input == "log_mel":
                 return self._encode_log_mel(input_features, attention_mask, **outputs), attention_mask[:, ::2]
             return self._encode(input_features, attention_mask, **outputs)

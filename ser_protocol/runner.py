@@ -47,6 +47,7 @@ class ModelSource:
         model_name_or_path: CAMuLeNet checkpoint to fine-tune; wins over the other two.
         overrides: fields of `CAMuLeNetConfig` that differ from the preset.
         hub: `revision`, `token` and `cache_dir` for the Hub.
+        lora_rank: rank of the corrections that LoRA learns of a frozen encoder's attention; `None`: no LoRA.
     """
 
     preset: str
@@ -54,6 +55,7 @@ class ModelSource:
     model_name_or_path: str | None = None
     overrides: dict = dataclasses.field(default_factory=dict)
     hub: dict = dataclasses.field(default_factory=dict)
+    lora_rank: int | None = None
 
     @cached_property
     def checkpoint_config(self) -> CAMuLeNetConfig | None:
@@ -82,9 +84,12 @@ class ModelSource:
         A model for the emotions and genders of `dataset`, to be trained or selected on `speakers`.
 
         Raises:
-            RunError: no encoder for a preset that needs a pre-trained one, or not a CAMuLeNet checkpoint.
+            RunError: no encoder for a preset that needs a pre-trained one, or not a CAMuLeNet checkpoint; LoRA without
+                `peft` or on an encoder that is not pre-trained and frozen.
             ValueError: an encoder that CAMuLeNet cannot use.
         """
+        if self.lora_rank is not None:
+            return self._build_with_lora(dataset, speakers)
         emotions = dataset.features["emotion"].names
         fields = {
             "id2label": dict(enumerate(emotions)),
@@ -109,6 +114,26 @@ class ModelSource:
                 "trains everything from scratch."
             )
         return CAMuLeNetForAudioClassification(config)
+
+    def _build_with_lora(self, dataset: datasets.Dataset, speakers: Sequence[str]) -> CAMuLeNetForAudioClassification:
+        if self.encoder_name_or_path is None and self.model_name_or_path is None:
+            raise RunError(
+                "--lora_rank adapts a pre-trained encoder, and there is none: give --encoder_name_or_path (or "
+                "--model_name_or_path), or leave it out."
+            )
+        try:
+            from .lora import add_lora
+        except ImportError as error:
+            raise RunError(f'--lora_rank needs peft ({error}): pip install "camulenet[lora]"') from error
+        model = dataclasses.replace(self, lora_rank=None).build(dataset, speakers)
+        layers = model.config.trainable_encoder_layers
+        if layers:
+            raise RunError(
+                f"--lora_rank adapts a frozen encoder, and trainable_encoder_layers is {layers}: give "
+                "--trainable_encoder_layers 0, or leave --lora_rank out."
+            )
+        add_lora(model.camulenet.speech_encoder, self.lora_rank)
+        return model
 
 
 def is_trained(directory: Path) -> bool:
@@ -312,6 +337,10 @@ class FoldRunner:
                 for log in trainer.state.log_history
                 if "eval_ua" in log and log["step"] == trainer.state.best_global_step
             )
+        if self.source.lora_rank is not None:
+            from .lora import merge_lora
+
+            merge_lora(model.camulenet.speech_encoder)
         trainer.save_model(str(directory))
         if trainer.is_world_process_zero():
             # The Trainer's pickle of its arguments: a checkpoint holds safetensors, JSON and Python only.
