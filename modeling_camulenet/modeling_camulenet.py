@@ -668,6 +668,8 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
     def __init__(self, config: CAMuLeNetConfig, with_encoder: bool = True):
         super().__init__(config)
         self.camulenet = CAMuLeNetModel(config, with_encoder)
+        if not with_encoder:
+            self._keys_to_ignore_on_load_unexpected = [r"speech_encoder\.encoder\."]
         size = config.classifier_hidden_size
         self.dropout = nn.Dropout(config.dropout)
         self.shared = nn.Sequential(

@@ -398,6 +398,8 @@ class SpeechEncoder(nn.Module):
 
     def freeze(self):
         """Takes the gradients of what never trains: all but the trained layers, and Whisper's positions."""
+        if isinstance(self.encoder, AbsentEncoder):
+            return
         self.encoder.requires_grad_(False)
         for module in self._trained_modules():
             module.requires_grad_(True)

@@ -1,8 +1,9 @@
 """Features of a corpus in memory, computed once for all folds; fold parts, random stretches, batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import datasets
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -80,10 +81,6 @@ class FeatureStore:
         versions = [list(zip([self.items[row], *self.copies[row]], self.durations_s[row])) for row in rows]
         return FeatureSubset(versions, augment, crop_s)
 
-    def num_frames(self, row: int) -> int:
-        """Frames (or samples) of the encoder's input for utterance `row`."""
-        return len(self.items[row]["input_features"])
-
 
 class FeatureSubset(torch.utils.data.Dataset):
     """
@@ -107,6 +104,11 @@ class FeatureSubset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.versions)
 
+    @property
+    def durations_s(self) -> list[float]:
+        """Seconds of each utterance as it is."""
+        return [versions[0][1] for versions in self.versions]
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         versions = self.versions[index]
         item, duration_s = versions[int(torch.randint(len(versions), ()))] if len(versions) > 1 else versions[0]
@@ -116,6 +118,41 @@ class FeatureSubset(torch.utils.data.Dataset):
         if self.augment is None:
             return item
         return {name: self.augment(tensor) if tensor.ndim == 2 else tensor for name, tensor in item.items()}
+
+
+class LengthBuckets(torch.utils.data.Sampler):
+    """
+    Draws clips so that those of a batch are about equally long, and the batches come in a random order: with batch
+    norms the running statistics would otherwise follow the lengths that come last.
+
+    Args:
+        durations_s: seconds of each clip.
+        batch_size: of the global batch.
+        seed: the order is a function of it and of the epoch.
+    """
+
+    num_batches = 20  # of a bucket, whose clips are sorted
+
+    def __init__(self, durations_s: Sequence[float], batch_size: int, seed: int):
+        self.durations_s, self.batch_size, self.seed, self.epoch = torch.tensor(durations_s), batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch, from 0, whose order is drawn next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.durations_s)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = torch.from_numpy(random.permutation(len(self)))
+        buckets = order.split(self.batch_size * self.num_batches)
+        ordered = torch.cat([bucket[self.durations_s[bucket].argsort(stable=True)] for bucket in buckets])
+        batches = ordered.split(self.batch_size)
+        # A batch that is not full comes last, or it would shift the others.
+        num_full = len(self) // self.batch_size
+        for batch in [*random.permutation(num_full), *range(num_full, len(batches))]:
+            yield from batches[batch].tolist()
 
 
 def random_stretch(item: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
