@@ -747,13 +747,20 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
             for classifier, part in zip(self.branch_classifiers, parts)
         )
 
-    @staticmethod
-    def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-        """Mean over the labelled clips; 0, not NaN, where there is none."""
+    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """
+        Mean over the labelled clips; 0, not NaN, where there is none. In training over several processes, the mean of
+        all processes' values is that over the labelled clips of the global batch; a step that accumulates gradients
+        takes the mean of its batches' means.
+        """
         total = nn.functional.cross_entropy(
             logits.float(), labels, ignore_index=-100, reduction="sum", label_smoothing=label_smoothing
         )
-        return total / (labels != -100).sum().clamp(min=1)
+        count = (labels != -100).sum()
+        if self.training and _is_distributed():
+            torch.distributed.all_reduce(count)
+            return total * torch.distributed.get_world_size() / count.clamp(min=1)
+        return total / count.clamp(min=1)
 
     def pipeline(self, feature_extractor: CAMuLeNetFeatureExtractor, **kwargs):
         """The audio-classification pipeline around this model; keyword arguments are the pipeline's."""
