@@ -389,6 +389,8 @@ class FoldRunner:
             greater_is_better=True if validated else None,
             **changes,
         )
+        if self.args.process_index:
+            set_seed(self.args.seed + self.args.process_index)  # or all would draw the same dropout and stretches
         last_checkpoint = _last_checkpoint(directory / TRAINER_FOLDER)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=last_checkpoint)
@@ -463,6 +465,7 @@ class FoldRunner:
             hub_token=None,  # the Trainer puts its arguments beside the weights
             label_smoothing_factor=0.0,  # the model does it (run_ser.run): the Trainer's own leaves the gender out
             remove_unused_columns=False,
+            **self._ddp_arguments(model.config),
             **changes,
         )
         trainer = FoldTrainer(
@@ -478,6 +481,14 @@ class FoldRunner:
             trainer.remove_callback(ProgressCallback)
             trainer.add_callback(FoldProgress(name))
         return trainer
+
+    def _ddp_arguments(self, config: CAMuLeNetConfig) -> dict:
+        """Training arguments by which several processes do what one does on the global batch."""
+        arguments = {"data_seed": self.args.seed if self.args.data_seed is None else self.args.data_seed}
+        if self.args.ddp_find_unused_parameters is None:
+            # AlexNet's classifier is never used, nor are some weights of encoders (the norm behind a weighted sum).
+            arguments["ddp_find_unused_parameters"] = not config.freeze_encoder or config.alexnet_classifier
+        return arguments
 
     def _by_length(self, rows: Sequence[int]) -> list[int]:
         """Rows with the longest clips first: batches of like lengths, and too large a batch fails at once."""
