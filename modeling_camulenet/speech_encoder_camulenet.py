@@ -58,6 +58,9 @@ class ClipLengthWhisperEncoder(WhisperEncoder):
     layer that mixes frames, and equals the stock encoder on a full window. The weights are the same.
     """
 
+    # Of a whole Whisper: no news that the rest of it is left out.
+    _keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\.", r"^proj_out\."]
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
