@@ -4,9 +4,9 @@
         --preset camulenet --encoder_name_or_path openai/whisper-medium --output_dir OUT
     python run_ser.py CONFIG.yaml [flags that differ from the file]
 
-Each fold trains a model, chooses its epoch by the UA on validation speakers and predicts the test speakers; when every
-fold of OUT is complete they are pooled. A complete fold is never redone: the same command goes on where it stopped,
-and array jobs share one OUT by `--folds`.
+Each fold trains a model, chooses its epoch by the UA on validation speakers (--train_on_validation: trains on them,
+too, for a fixed number of epochs) and predicts the test speakers; when every fold of OUT is complete they are pooled.
+A complete fold is never redone: the same command goes on where it stopped, and array jobs share one OUT by `--folds`.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ from dataset_scripts.label_maps import LABEL_MAPS
 from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
 from ser_protocol import presets, report
 from ser_protocol.audit import audit, folds_table
-from ser_protocol.augmentation import SpecAugment
+from ser_protocol.augmentation import training_augmentation
 from ser_protocol.runner import (
     FoldRunner,
     ModelSource,
@@ -88,6 +88,13 @@ class ModelArguments:
     spec_augment: bool = dataclasses.field(
         default=False, metadata={"help": "SpecAugment: mask stretches of the training features."}
     )
+    equalizer_db: float | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Give each training clip a random smooth frequency response, each time another, of this deviation "
+            "in decibels; 0: none. Default: the preset's."
+        },
+    )
     speed_factors: list[float] | None = dataclasses.field(
         default=None,
         metadata={
@@ -101,6 +108,13 @@ class ModelArguments:
             "them whole. Default: the preset's."
         },
     )
+    train_on_validation: bool | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Train on the validation speakers, too, for the whole number of epochs, in place of choosing the "
+            "epoch by them. Default: the preset's."
+        },
+    )
     multitask: bool = dataclasses.field(
         default=True, metadata={"help": "Learn the gender beside the emotion. False: the emotion alone."}
     )
@@ -112,6 +126,9 @@ class ModelArguments:
         if any(factor <= 0 for factor in self.speed_factors or []):
             raise ValueError(f"--speed_factors {self.speed_factors}: a speed must be above 0; 1.0 is the clip's own.")
         self.speed_factors = [factor for factor in self.speed_factors or [] if factor != 1.0]
+        if (self.equalizer_db or 0) < 0:
+            raise ValueError(f"--equalizer_db {self.equalizer_db}: give a deviation in decibels; 0 is none.")
+        self.equalizer_db = self.equalizer_db or None
         if (self.crop_s or 0) < 0:
             raise ValueError(f"--crop_s {self.crop_s}: give a number of seconds; 0 leaves the clips whole.")
         self.crop_s = self.crop_s or None
@@ -244,6 +261,8 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         preset=None if given.model_name_or_path else preset,
         speed_factors=presets.SPEED_FACTORS.get(preset, []),
         crop_s=presets.CROP_S.get(preset),
+        equalizer_db=presets.EQUALIZER_DB.get(preset),
+        train_on_validation=preset in presets.TRAIN_ON_VALIDATION,
         dataloader_pin_memory=torch.cuda.is_available(),
         **presets.TRAINING[preset],
     )
@@ -383,6 +402,8 @@ def describe_run(model_args, data_args, training_args, data: LoadedCorpora, fold
         "speed_factors": model_args.speed_factors,
         "crop_s": model_args.crop_s,
         "spec_augment": model_args.spec_augment,
+        "equalizer_db": model_args.equalizer_db,
+        "train_on_validation": model_args.train_on_validation,
         "learning_rate": training_args.learning_rate,
         "lr_scheduler": str(training_args.lr_scheduler_type.value),
         "warmup": training_args.warmup_steps,
@@ -455,6 +476,10 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     if training_args.should_save:
         print("\n".join(report.data_lines(describe_data(data))))
     folds = get_folds(dataset, data_args.protocol, data_args.num_folds, data_args.split_seed)
+    if model_args.train_on_validation:
+        folds = [
+            dataclasses.replace(fold, train=sorted([*fold.train, *fold.validation]), validation=[]) for fold in folds
+        ]
     logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
     overrides = {}
@@ -495,7 +520,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     do_eval = training_args.do_eval and training_args.eval_strategy == "no"
     everything = not (training_args.do_train or do_eval or training_args.do_predict)
     stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
-    augment = SpecAugment() if model_args.spec_augment else None
+    augment = training_augmentation(extractor, model_args.spec_augment, model_args.equalizer_db)
     speed_factors, crop_s = model_args.speed_factors, model_args.crop_s
     runner = FoldRunner(dataset, extractor, source, training_args, augment, speed_factors, crop_s)
     to_do = [fold for fold in wanted if not runner.is_complete(fold.index)]
