@@ -85,6 +85,16 @@ class ModelArguments:
     use_weighted_layer_sum: bool | None = dataclasses.field(
         default=None, metadata={"help": "Learn a weighted sum of the encoder's layers. Default: its last layer."}
     )
+    branches: list[str] | None = dataclasses.field(
+        default=None, metadata={"help": "Ablation: the branches beside the encoder. Default: the preset's."}
+    )
+    fusion: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "How the encoder joins the branches: co_attention, gate, concat, attention, or none (the encoder "
+            "alone). Default: the preset's."
+        },
+    )
     spec_augment: bool = dataclasses.field(
         default=False, metadata={"help": "SpecAugment: mask stretches of the training features."}
     )
@@ -393,6 +403,8 @@ def describe_run(model_args, data_args, training_args, data: LoadedCorpora, fold
         "encoder": encoder,
         "base_model": model_args.model_name_or_path or model_args.encoder_name_or_path,
         "encoder_context": model.config.encoder_context,
+        "branches": model.config.branches,
+        "fusion": model.config.fusion,
         "multitask": bool(model.config.num_genders),
         "num_eligible_utterances": len(eligible_rows(folds)),
         "num_speakers": len(set(dataset["speaker_id"][:])),
@@ -488,9 +500,11 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     elif len(set(dataset["gender"][:]) - {None}) < 2:
         overrides["id2gender"] = {}
         data_warnings.messages.append("No two genders of speakers are known: the model learns the emotion alone.")
-    for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum"):
+    for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum", "branches", "fusion"):
         if getattr(model_args, name) is not None:
             overrides[name] = getattr(model_args, name)
+    if model_args.fusion == "none":
+        overrides.setdefault("branches", [])
     if training_args.label_smoothing_factor:
         overrides["label_smoothing"] = training_args.label_smoothing_factor
     source = ModelSource(

@@ -30,8 +30,21 @@ from ser_protocol.runner import FoldRunner, ModelSource
 
 PRESET = "camulenet-small"
 HELD_OUT = ((1, 2, 7, 8), (3, 4, 9, 10), (5, 6, 11, 12))
-SPECTROGRAM_ALONE = {"branches": ["spectrogram"], "fusion": "concat"}
-VARIANTS = {"recipe": {}}
+SPECTROGRAM_ALONE = {"branches": ["spectrogram"], "fusion": "concat", "branch_loss_weight": 0.0}
+VARIANTS = {
+    "recipe": {},
+    "no-equalizer": {"equalizer_db": 0.0},
+    "equalizer-5-smoothing": {"equalizer_db": 5.0, "config": {"label_smoothing": 0.1}},
+    "spec-augment": {"spec_augment": True},
+    "two-more-speeds": {"speed_factors": [0.93, 1.07]},
+    "no-pooled-norm": {"config": {"pooled_batch_norm": False}},
+    "two-shared-layers": {"config": {"classifier_num_layers": 2}},
+    "no-branch-heads": {"config": {"branch_loss_weight": 0.0}},
+    "spectrogram-alone": {"config": SPECTROGRAM_ALONE},
+    "encoder-alone": {"config": {"branches": [], "fusion": "none"}},
+    "concat": {"config": {"fusion": "concat"}},
+    "no-gender": {"config": {"id2gender": {}}},
+}
 
 
 def merged(base: Mapping, changes: Mapping) -> dict:
