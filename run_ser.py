@@ -4,9 +4,9 @@
         --preset camulenet --encoder_name_or_path openai/whisper-medium --output_dir OUT
     python run_ser.py CONFIG.yaml [flags that differ from the file]
 
-Each fold trains a model, chooses its epoch by the UA on validation speakers and predicts the test speakers; when every
-fold of OUT is complete they are pooled. A complete fold is never redone: the same command goes on where it stopped,
-and array jobs share one OUT by `--folds`.
+Each fold trains a model, chooses its epoch by the UA on validation speakers (--train_on_validation: trains on them,
+too, for a fixed number of epochs) and predicts the test speakers; when every fold of OUT is complete they are pooled.
+A complete fold is never redone: the same command goes on where it stopped, and array jobs share one OUT by `--folds`.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
 from modeling_camulenet import CAMuLeNetConfig
 from ser_protocol import presets, report
 from ser_protocol.audit import audit, folds_table
-from ser_protocol.augmentation import SpecAugment
+from ser_protocol.augmentation import training_augmentation
 from ser_protocol.feature_cache import DTYPES, CacheError
 from ser_protocol.runner import (
     FoldRunner,
@@ -94,8 +94,25 @@ class ModelArguments:
     use_weighted_layer_sum: bool | None = dataclasses.field(
         default=None, metadata={"help": "Learn a weighted sum of the encoder's layers. Default: its last layer."}
     )
+    branches: list[str] | None = dataclasses.field(
+        default=None, metadata={"help": "Ablation: the branches beside the encoder. Default: the preset's."}
+    )
+    fusion: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "How the encoder joins the branches: co_attention, gate, concat, attention, or none (the encoder "
+            "alone). Default: the preset's."
+        },
+    )
     spec_augment: bool = dataclasses.field(
         default=False, metadata={"help": "SpecAugment: mask stretches of the training features."}
+    )
+    equalizer_db: float | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Give each training clip a random smooth frequency response, each time another, of this deviation "
+            "in decibels; 0: none. Default: the preset's."
+        },
     )
     speed_factors: list[float] | None = dataclasses.field(
         default=None,
@@ -108,6 +125,13 @@ class ModelArguments:
         metadata={
             "help": "Cut longer training clips to a random stretch of this many seconds, each time another; 0: leave "
             "them whole. Default: the preset's."
+        },
+    )
+    train_on_validation: bool | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Train on the validation speakers, too, for the whole number of epochs, in place of choosing the "
+            "epoch by them. Default: the preset's."
         },
     )
     multitask: bool = dataclasses.field(
@@ -138,6 +162,9 @@ class ModelArguments:
         if any(factor <= 0 for factor in self.speed_factors or []):
             raise ValueError(f"--speed_factors {self.speed_factors}: a speed must be above 0; 1.0 is the clip's own.")
         self.speed_factors = [factor for factor in self.speed_factors or [] if factor != 1.0]
+        if (self.equalizer_db or 0) < 0:
+            raise ValueError(f"--equalizer_db {self.equalizer_db}: give a deviation in decibels; 0 is none.")
+        self.equalizer_db = self.equalizer_db or None
         if (self.crop_s or 0) < 0:
             raise ValueError(f"--crop_s {self.crop_s}: give a number of seconds; 0 leaves the clips whole.")
         self.crop_s = self.crop_s or None
@@ -273,6 +300,8 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         preset=None if given.model_name_or_path else preset,
         speed_factors=presets.SPEED_FACTORS.get(preset, []),
         crop_s=presets.CROP_S.get(preset),
+        equalizer_db=presets.EQUALIZER_DB.get(preset),
+        train_on_validation=preset in presets.TRAIN_ON_VALIDATION,
         dataloader_pin_memory=torch.cuda.is_available(),
         **presets.TRAINING[preset],
     )
@@ -412,6 +441,8 @@ def describe_run(
         "encoder": encoder,
         "base_model": model_args.model_name_or_path or model_args.encoder_name_or_path,
         "encoder_context": config.encoder_context,
+        "branches": config.branches,
+        "fusion": config.fusion,
         "multitask": bool(config.num_genders),
         "num_eligible_utterances": len(eligible_rows(folds)),
         "num_speakers": len(set(dataset["speaker_id"][:])),
@@ -422,6 +453,8 @@ def describe_run(
         "speed_factors": model_args.speed_factors,
         "crop_s": model_args.crop_s,
         "spec_augment": model_args.spec_augment,
+        "equalizer_db": model_args.equalizer_db,
+        "train_on_validation": model_args.train_on_validation,
         "learning_rate": training_args.learning_rate,
         "lr_scheduler": str(training_args.lr_scheduler_type.value),
         "warmup": training_args.warmup_steps,
@@ -494,6 +527,10 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     if training_args.should_save:
         print("\n".join(report.data_lines(describe_data(data))))
     folds = get_folds(dataset, data_args.protocol, data_args.num_folds, data_args.split_seed)
+    if model_args.train_on_validation:
+        folds = [
+            dataclasses.replace(fold, train=sorted([*fold.train, *fold.validation]), validation=[]) for fold in folds
+        ]
     logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
     overrides = {}
@@ -502,9 +539,11 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     elif len(set(dataset["gender"][:]) - {None}) < 2:
         overrides["id2gender"] = {}
         data_warnings.messages.append("No two genders of speakers are known: the model learns the emotion alone.")
-    for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum"):
+    for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum", "branches", "fusion"):
         if getattr(model_args, name) is not None:
             overrides[name] = getattr(model_args, name)
+    if model_args.fusion == "none":
+        overrides.setdefault("branches", [])
     if training_args.label_smoothing_factor:
         overrides["label_smoothing"] = training_args.label_smoothing_factor
     source = ModelSource(
@@ -531,6 +570,11 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
             "--gradient_checkpointing has nothing to do: the frozen encoder is cached. Leave it out, "
             "or train the encoder (--trainable_encoder_layers, --lora_rank)."
         )
+    if source.caches_encoder and model_args.equalizer_db:
+        raise RunError(
+            "--equalizer_db alters what the encoder reads, and the frozen encoder is cached. Leave it out, or train "
+            "the encoder (--trainable_encoder_layers, --lora_rank)."
+        )
     extractor, config = model.camulenet.feature_extractor, model.config
     num_parameters = {
         "num_parameters": model.num_parameters(),
@@ -545,7 +589,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     do_eval = training_args.do_eval and training_args.eval_strategy == "no"
     everything = not (training_args.do_train or do_eval or training_args.do_predict)
     stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
-    augment = SpecAugment() if model_args.spec_augment else None
+    augment = training_augmentation(extractor, model_args.spec_augment, model_args.equalizer_db)
     speed_factors, crop_s = model_args.speed_factors, model_args.crop_s
     cache = {
         "cache_dir": model_args.cache_dir,

@@ -64,6 +64,12 @@ class CAMuLeNetConfig(PreTrainedConfig):
             baselines, which lose less detail and cost less when trained from scratch.
         spectrogram_batch_norm (`bool`, *optional*, defaults to `False`):
             Whether a batch norm over the real frames follows each convolution, which training from scratch needs.
+        pooled_batch_norm (`bool`, *optional*, defaults to `False`):
+            Whether a batch norm follows the pooling of each branch and of the encoder's frames, which training from
+            scratch needs: their means and deviations are of very different sizes.
+        bfloat16_convolutions (`bool`, *optional*, defaults to `False`):
+            Whether training on a CPU computes the spectrogram branch's convolutions in bfloat16, which is about twice
+            as fast where the CPU has instructions for it. Predictions are in the model's own precision.
         gru_hidden_size (`int`, *optional*, defaults to 256):
             Hidden size of each direction of the MFCC branch's GRU, before `width_multiplier`.
         gru_num_layers (`int`, *optional*, defaults to 2):
@@ -88,7 +94,9 @@ class CAMuLeNetConfig(PreTrainedConfig):
         gate_positions (`int`, *optional*, defaults to 1500):
             Number of encoder frames that `fusion="gate"` has weights for.
         classifier_hidden_size (`int`, *optional*, defaults to 128):
-            Size of the two fully connected layers shared by the heads.
+            Size of the fully connected layers shared by the heads.
+        classifier_num_layers (`int`, *optional*, defaults to 2):
+            Number of these layers. 0: the heads read the fused embedding itself.
         dropout (`float`, *optional*, defaults to 0.1):
             Dropout before each fully connected layer.
         emotion_loss_weight (`float`, *optional*, defaults to 1.0):
@@ -96,9 +104,9 @@ class CAMuLeNetConfig(PreTrainedConfig):
         gender_loss_weight (`float`, *optional*, defaults to 0.25):
             Weight of the gender's cross-entropy (the released 0.1 to 0.4).
         branch_loss_weight (`float`, *optional*, defaults to 0.0):
-            Weight of the emotion's cross-entropy of a linear head on each branch's embedding, the attended encoder's
-            included. They serve training only: from scratch, no branch is left untrained behind the one that learns
-            fastest. 0: no such heads.
+            Weight of the same loss of linear heads on each branch's embedding, the attended encoder's included. They
+            serve training only: from scratch, no branch is left untrained behind the one that learns fastest. 0: no
+            such heads.
         label_smoothing (`float`, *optional*, defaults to 0.0):
             Label smoothing of the emotion's cross-entropies.
         id2gender (`dict[int, str]`, *optional*, defaults to `{0: "female", 1: "male"}`):
@@ -142,6 +150,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
     width_multiplier: float = 1.0
     spectrogram_convolutions: str = "alexnet"
     spectrogram_batch_norm: bool = False
+    pooled_batch_norm: bool = False
+    bfloat16_convolutions: bool = False
     gru_hidden_size: int = 256
     gru_num_layers: int = 2
     gru_dropout: float = 0.3
@@ -153,6 +163,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
     num_attention_heads: int = 8
     gate_positions: int = 1500
     classifier_hidden_size: int = 128
+    classifier_num_layers: int = 2
     dropout: float = 0.1
     emotion_loss_weight: float = 1.0
     gender_loss_weight: float = 0.25
@@ -225,6 +236,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
             refuse("branch_size", f"a multiple of num_attention_heads ({self.num_attention_heads})")
         if self.trainable_encoder_layers < -1:
             refuse("trainable_encoder_layers", "a number of layers, or -1 for everything")
+        if self.classifier_num_layers < 0:
+            refuse("classifier_num_layers", "a number of layers, or 0 for none")
         for name in ("dropout", "gru_dropout", "label_smoothing"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 refuse(name, "a number from 0 to below 1")

@@ -40,6 +40,7 @@ from transformers.utils.generic import maybe_autocast
 from dataset_scripts.schema import CorpusError, listed, read_audio
 from modeling_camulenet import CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
 from modeling_camulenet.feature_extraction_camulenet import WHISPER_WINDOW_S
+from modeling_camulenet.speech_encoder_camulenet import SpeechEncoder
 
 from .feature_store import FeatureSubset, labels_of
 from .report import write_atomically
@@ -368,7 +369,7 @@ class CachedFeatures:
         for kind, features in self.kinds.items():
             num_bytes = partial(self._num_bytes, kind, dtype)
             features.build(seconds, num_bytes, self._load, partial(self._compute, kind), progress)
-        del self.encoder
+        self.encoder = SpeechEncoder(self.config, with_encoder=False)
 
     def _settings(self, dtype: str) -> dict[str, dict]:
         """What each kind of features depends on. A cut clip has a name of its own (`clip_name`)."""
@@ -469,7 +470,15 @@ class CachedFeatures:
             [(partial(self._item, row, version), duration) for version, duration in enumerate(self.durations_s[row])]
             for row in rows
         ]
-        return FeatureSubset(versions, augment, crop_s)
+        return FeatureSubset(versions, augment, None if crop_s is None else self._num_frames(crop_s))
+
+    def _num_frames(self, duration_s: float) -> dict[str, int]:
+        """Frames of each tensor of an item, of a clip of some seconds."""
+        silence = np.zeros(round(duration_s * self.extractor.sampling_rate), dtype=np.float32)
+        features = self.extractor(silence, return_tensors="pt")
+        counts = {kind: features[kind].shape[1] for kind in self.config.branches}
+        counts["encoder_frames"] = int(self.encoder.num_frames(features["attention_mask"].sum(dim=1)))
+        return counts | {f"{name}_mask": count for name, count in counts.items()}
 
 
 def _content_hash(audio: Mapping) -> str:

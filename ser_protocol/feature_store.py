@@ -43,6 +43,7 @@ class FeatureStore:
         speed_factors: Sequence[float] = (),
         progress: bool = True,
     ):
+        self.extractor = extractor
         self.items: list[dict[str, torch.Tensor]] = []
         self.copies: list[list[dict[str, torch.Tensor]]] = []
         self.durations_s: list[list[float]] = []  # of an item and its copies
@@ -77,9 +78,20 @@ class FeatureStore:
     def training_subset(
         self, rows: Sequence[int], augment: Callable | None = None, crop_s: float | None = None
     ) -> "FeatureSubset":
-        """The utterances of a fold's training part, in the order of `rows`, each time at a random speed."""
+        """
+        The utterances of a fold's training part, in the order of `rows`, each time at a random speed.
+
+        Args:
+            rows: of the dataset.
+            augment: maps a clip's features (frames, bins) by name to altered ones, or `None`.
+            crop_s: each time a random stretch of this many seconds, or `None`: clips of any length.
+        """
         versions = [list(zip([self.items[row], *self.copies[row]], self.durations_s[row])) for row in rows]
-        return FeatureSubset(versions, augment, crop_s)
+        stretch = None
+        if crop_s is not None:
+            silence = np.zeros(round(crop_s * self.extractor.sampling_rate), dtype=np.float32)
+            stretch = {name: tensor.shape[1] for name, tensor in self.extractor(silence, return_tensors="pt").items()}
+        return FeatureSubset(versions, augment, stretch)
 
 
 class FeatureSubset(torch.utils.data.Dataset):
@@ -89,17 +101,17 @@ class FeatureSubset(torch.utils.data.Dataset):
     Args:
         versions: for each utterance the versions to draw from, with torch's generator: features and labels by name, or
             a function that reads them, each with its duration in seconds.
-        augment: maps a clip's features (frames, bins) to altered ones, or `None`.
-        crop_s: longer clips are cut to a random stretch of this many seconds, or `None`.
+        augment: maps a clip's features (frames, bins) by name to altered ones, or `None`.
+        stretch: frames of each feature that a random stretch has, or `None`: whole clips.
     """
 
     def __init__(
         self,
         versions: list[list[tuple[dict[str, torch.Tensor] | Callable[[], dict[str, torch.Tensor]], float]]],
         augment: Callable | None = None,
-        crop_s: float | None = None,
+        stretch: dict[str, int] | None = None,
     ):
-        self.versions, self.augment, self.crop_s = versions, augment, crop_s
+        self.versions, self.augment, self.stretch = versions, augment, stretch
 
     def __len__(self) -> int:
         return len(self.versions)
@@ -111,13 +123,11 @@ class FeatureSubset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         versions = self.versions[index]
-        item, duration_s = versions[int(torch.randint(len(versions), ()))] if len(versions) > 1 else versions[0]
+        item, _ = versions[int(torch.randint(len(versions), ()))] if len(versions) > 1 else versions[0]
         item = item() if callable(item) else item
-        if self.crop_s is not None and self.crop_s < duration_s:
-            item = random_stretch(item, self.crop_s / duration_s)
-        if self.augment is None:
-            return item
-        return {name: self.augment(tensor) if tensor.ndim == 2 else tensor for name, tensor in item.items()}
+        if self.stretch is not None:
+            item = random_stretch(item, self.stretch)
+        return item if self.augment is None else self.augment(item)
 
 
 class LengthBuckets(torch.utils.data.Sampler):
@@ -155,16 +165,25 @@ class LengthBuckets(torch.utils.data.Sampler):
             yield from batches[batch].tolist()
 
 
-def random_stretch(item: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """The same random stretch of all of a clip's features (frames, bins) and masks: `share` of it, under 1."""
-    start = float(torch.rand(())) * (1 - share)
-    stretch = {}
-    for name, tensor in item.items():
-        if tensor.ndim:
-            num_frames = max(round(share * len(tensor)), 1)
-            first = int(start * len(tensor))
-            tensor = tensor[first : first + num_frames]
-        stretch[name] = tensor
+def random_stretch(item: dict[str, torch.Tensor], num_frames: dict[str, int]) -> dict[str, torch.Tensor]:
+    """
+    The same random stretch of all of a clip's features (frames, bins) and masks.
+
+    A clip shorter than that is repeated: batches without padding train several times faster.
+
+    Args:
+        item: features and labels by name.
+        num_frames: frames of each feature in the stretch.
+    """
+    start = float(torch.rand(()))
+    is_short = any(len(item[name]) < wanted for name, wanted in num_frames.items())
+    stretch = dict(item)
+    for name, wanted in num_frames.items():
+        frames = item[name]
+        first = int(start * (len(frames) if is_short else len(frames) - wanted + 1))
+        if is_short:
+            frames = frames.repeat(2 + wanted // len(frames), *[1] * (frames.ndim - 1))
+        stretch[name] = frames[first : first + wanted]
     return stretch
 
 

@@ -9,7 +9,7 @@ import torch
 from dataset_scripts import CorpusError
 from dataset_scripts.schema import row_features
 from modeling_camulenet import CAMuLeNetFeatureExtractor
-from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore, FeatureSubset, collate
+from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore, FeatureSubset, collate, random_stretch
 
 SECONDS = (0.3, 0.05, 0.41)
 GENDERS = ("female", None, "male")
@@ -102,7 +102,11 @@ def test_a_batch_is_what_the_extractor_makes_of_the_clips_together(store, clips,
 
 def test_augmentation_alters_features_and_leaves_masks_labels_and_the_store(store):
     before = {name: tensor.clone() for name, tensor in store.items[0].items()}
-    item = store.training_subset([0], augment=lambda features: features + 1)[0]
+
+    def add_one(item):
+        return {name: tensor + 1 if tensor.ndim == 2 else tensor for name, tensor in item.items()}
+
+    item = store.training_subset([0], augment=add_one)[0]
     for name, tensor in before.items():
         altered = name in ("input_features", "spectrogram", "mfcc")
         torch.testing.assert_close(item[name], tensor + 1 if altered else tensor, rtol=0, atol=0)
@@ -140,19 +144,48 @@ def test_a_random_stretch_is_the_same_in_all_features():
         num_frames = int(4 * rate)
         item[name] = (torch.arange(num_frames) / rate)[:, None]
         item[mask_name] = torch.ones(num_frames, dtype=torch.long)
+    wanted = {"input_features": 256, "attention_mask": 256, "spectrogram": 160, "spectrogram_mask": 160}
+    wanted |= {"mfcc": 64, "mfcc_mask": 64}
     torch.manual_seed(0)
     starts = []
-    subset = FeatureSubset([[(item, 4.0)]], crop_s=2.56)
+    subset = FeatureSubset([[(item, 4.0)]], stretch=wanted)
     for _ in range(100):
         stretch = subset[0]
-        assert [len(stretch[name]) for name in ("input_features", "spectrogram", "mfcc")] == [256, 160, 64]
-        assert [int(stretch[f"{name}_mask"].sum()) for name in ("spectrogram", "mfcc")] == [160, 64]
+        assert {name: len(stretch[name]) for name in wanted} == wanted
+        assert all(bool(stretch[name].all()) for name in wanted if name.endswith("mask"))
         begin = [float(stretch[name][0]) for name in ("input_features", "spectrogram", "mfcc")]
         assert max(begin) - min(begin) <= 1 / 25  # a frame of the coarsest
+        for name, rate in (("input_features", 100), ("spectrogram", 62.5), ("mfcc", 25)):
+            torch.testing.assert_close(stretch[name][:, 0].diff(), torch.full((wanted[name] - 1,), 1 / rate))
         assert int(stretch["labels"]) == 2
         starts.append(begin[0])
-    assert 0 <= min(starts) < 0.1 and 1.3 < max(starts) <= 1.44
-    assert FeatureSubset([[(item, 4.0)]], crop_s=4.0)[0] is item
+    assert 0 <= min(starts) < 0.1 and 1.3 < max(starts) < 1.45
+
+
+def test_a_clip_shorter_than_the_stretch_is_repeated():
+    frames = torch.arange(5.0)[:, None]
+    item = {"spectrogram": frames, "spectrogram_mask": torch.ones(5, dtype=torch.long)}
+    torch.manual_seed(0)
+    firsts = set()
+    for _ in range(50):
+        stretch = random_stretch(item, {"spectrogram": 12, "spectrogram_mask": 12})
+        first = int(stretch["spectrogram"][0])
+        assert stretch["spectrogram"].flatten().tolist() == [float((first + step) % 5) for step in range(12)]
+        assert stretch["spectrogram_mask"].tolist() == [1] * 12
+        firsts.add(first)
+    assert firsts == set(range(5))
+    as_long = random_stretch(item, {"spectrogram": 5, "spectrogram_mask": 5})
+    assert as_long["spectrogram"].flatten().tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_stretches_of_a_batch_have_the_frames_of_a_clip_of_that_length(store, extractor):
+    expected = extractor(np.zeros(3200, dtype=np.float32), return_tensors="pt")
+    subset = store.training_subset([0, 1, 2], crop_s=0.2)  # clips of 0.3, 0.05 and 0.41 s
+    batch = collate([subset[place] for place in range(3)])
+    for name, tensor in expected.items():
+        assert batch[name].shape[1:] == tensor.shape[1:]
+        if name.endswith("mask"):
+            assert bool(batch[name].all())
 
 
 def test_all_bad_files_are_named(tmp_path, clips, extractor):

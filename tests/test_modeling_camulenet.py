@@ -13,9 +13,11 @@ from modeling_camulenet import (
     MfccBranch,
     SpectrogramBranch,
 )
+from modeling_camulenet.feature_extraction_camulenet import frame_mask
 from modeling_camulenet.modeling_camulenet import (
     FeatureNorm,
     MaskedBatchNorm,
+    PooledNorm,
     PositionalGate,
     masked_mean,
     masked_mean_and_std,
@@ -34,7 +36,12 @@ CONFIGS = {
     "single task": {"id2gender": {}},
     "padded": {"encoder_context": "padded"},
     "from scratch": {"spectrogram_batch_norm": True, "trainable_encoder_layers": -1, "gru_num_layers": 3},
-    "small CNN": {"spectrogram_convolutions": "small_cnn", "spectrogram_batch_norm": True},
+    "small CNN": {
+        "spectrogram_convolutions": "small_cnn",
+        "spectrogram_batch_norm": True,
+        "pooled_batch_norm": True,
+        "classifier_num_layers": 0,
+    },
     "utterance norm": {"feature_norm": "utterance"},
     "no norm": {"feature_norm": "none"},
     "few bins": {"feature_extractor": {"spectrogram": {"num_mel_bins": 20}, "mfcc": {"hop_ms": 40.0}}},
@@ -482,8 +489,17 @@ def test_every_branch_has_a_head_of_its_own_in_the_loss(build, clips):
     logits = [head(part) for head, part in zip(model.branch_classifiers, parts, strict=True)]
     own = sum(cross_entropy(scores[[0, 2]], [2, 3]) for scores in logits)
     assert_close(output.loss, cross_entropy(output.logits[[0, 2]], [2, 3]) + 0.5 * own)
+
+    output = model(**features, labels=torch.tensor(labels), gender_labels=torch.tensor([1, 0, -100]))
+    genders = [head(part) for head, part in zip(model.branch_gender_classifiers, parts, strict=True)]
+    own = own + 0.25 * sum(cross_entropy(scores[:2], [1, 0]) for scores in genders)
+    expected = cross_entropy(output.logits[[0, 2]], [2, 3]) + 0.25 * cross_entropy(output.gender_logits[:2], [1, 0])
+    assert_close(output.loss, expected + 0.5 * own)
     output.loss.backward()
-    assert all(bool(head.weight.grad.any()) for head in model.branch_classifiers)
+    heads = [*model.branch_classifiers, *model.branch_gender_classifiers]
+    assert all(bool(head.weight.grad.any()) for head in heads)
+    single = build("single task", branch_loss_weight=0.5)[0]
+    assert len(single.branch_classifiers) == 3 and not hasattr(single, "branch_gender_classifiers")
     assert not any("branch_classifiers" in key for key in build()[0].state_dict())
 
 
@@ -714,19 +730,20 @@ def test_batch_norm_over_the_real_frames_by_hand():
     assert_close(norm.batch_norm.running_mean, 0.9 * before + 10.0)
 
 
-def test_batch_norm_behind_a_convolution_is_torchs_on_the_real_frames():
+@pytest.mark.parametrize("real_frames", [1, 4])
+def test_batch_norm_behind_a_convolution_is_torchs_on_the_real_frames(real_frames):
     """Values and gradients of `nn.BatchNorm1d` over the real cells of (batch, frames, bins, channels)."""
     torch.manual_seed(0)
     ours, torchs = MaskedBatchNorm(3).train(), nn.BatchNorm1d(3).train()
     for norm in (ours, torchs):
         nn.init.constant_(norm.weight, 1.5)
         nn.init.constant_(norm.bias, 0.5)
-    hidden, mask = torch.randn(2, 4, 5, 3), torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+    hidden, mask = torch.randn(2, 4, 5, 3), frame_mask(torch.tensor([4, real_frames]), 4)
     inputs = [hidden.clone().requires_grad_() for _ in range(2)]
     value = ours(inputs[0], mask)[mask == 1].flatten(0, 1)
     expected = torchs(inputs[1][mask == 1].flatten(0, 1))
     assert_close(value, expected)
-    direction = torch.randn(25, 3)
+    direction = torch.randn_like(expected)
     for output in (value, expected):
         (output * direction).sum().backward()
     assert_close(inputs[0].grad, inputs[1].grad)
@@ -744,6 +761,38 @@ def test_batch_norm_keeps_the_digits_of_a_small_variance():
     norm(hidden, torch.ones(8, 100, dtype=torch.long))
     expected = hidden.double().flatten(0, 1).var(0, unbiased=False).float()
     torch.testing.assert_close(norm.running_var, expected, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("trained_in", ["float32", "bfloat16"])
+def test_convolutions_in_bfloat16_are_for_training_alone(build, clips, trained_in, monkeypatch):
+    arguments = {"dropout": 0.0, "bfloat16_convolutions": trained_in == "bfloat16"}
+    model, extractor = build("small CNN", **arguments)
+    features = extractor(clips[1:4], return_tensors="pt")
+    seen = []
+    model.camulenet.spectrogram_branch.convolutions[1].register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    for supported in (True, False):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda value=supported: value)
+        model.train()(**features)
+        model.eval()(**features)
+    expected = torch.bfloat16 if trained_in == "bfloat16" else torch.float32
+    assert seen == [expected, torch.float32, torch.float32, torch.float32]
+
+
+def test_heads_without_shared_layers_read_the_embedding(build, clips):
+    model, extractor = build("small CNN")
+    output = model(**extractor(clips, return_tensors="pt"))
+    assert_close(output.logits, model.classifier(output.embeddings))
+    assert_close(output.gender_logits, model.gender_classifier(output.embeddings))
+    assert len(build("small CNN", classifier_num_layers=3)[0].shared) == 6  # each with its ReLU
+
+
+def test_pooled_vectors_are_normalised_over_the_batch():
+    pooled = torch.tensor([[1.0, -2.0], [3.0, 4.0]])
+    norm = PooledNorm(2).train()
+    assert_close(norm(pooled), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), 1e-4)
+    assert_close(norm.running_mean, torch.tensor([2.0, 1.0]))
+    assert_close(norm.running_var, torch.tensor([1.0, 9.0]))
+    assert_close(norm.eval()(torch.tensor([[2.0, 10.0]])), torch.tensor([[0.0, 3.0]]))
 
 
 def test_an_untrained_batch_norm_is_of_the_order_of_decibels():

@@ -104,7 +104,7 @@ def test_every_preset_runs(preset):
 
 def test_overrides_win_and_errors_speak():
     config = build_config("camulenet-small", branch_size=32, id2gender={})
-    assert (config.branch_size, config.num_genders, config.encoder_config.d_model) == (32, 0, 48)
+    assert (config.branch_size, config.num_genders, config.encoder_config.d_model) == (32, 0, 32)
     assert build_config("camulenet-small", WHISPER_MEDIUM).encoder_config.d_model == 1024
     with pytest.raises(ValueError, match="'papper'.*camulenet, camulenet-small, paper, paper-fixed"):
         build_config("papper")

@@ -595,6 +595,12 @@ def test_flags_win_over_the_preset():
     assert from_preset["crop_s"] == presets.CROP_S["camulenet-small"]
     assert [parsed(*DATA, "--crop_s", seconds)["crop_s"] for seconds in (1.5, 0)] == [1.5, None]
     assert parsed(*DATA, "--preset", "paper")["crop_s"] is None
+    assert from_preset["equalizer_db"] == presets.EQUALIZER_DB["camulenet-small"]
+    assert [parsed(*DATA, "--equalizer_db", value)["equalizer_db"] for value in (1.5, 0)] == [1.5, None]
+    assert from_preset["train_on_validation"] is True
+    assert parsed(*DATA, "--train_on_validation", "false")["train_on_validation"] is False
+    paper = parsed(*DATA, "--preset", "paper")
+    assert (paper["equalizer_db"], paper["train_on_validation"]) == (None, False)
 
 
 def test_an_encoder_decides_the_preset():
@@ -694,6 +700,7 @@ def folders(tmp_path_factory):
         (["--label_smoothing_factor", "1.5"], ["label_smoothing"]),
         (["--speed_factors", "1.1", "0"], ["--speed_factors [1.1, 0.0]: a speed must be above 0"]),
         (["--crop_s", "-1"], ["--crop_s -1.0: give a number of seconds"]),
+        (["--equalizer_db", "-1"], ["--equalizer_db -1.0: give a deviation in decibels"]),
         (["--load_best_model_at_end", "true"], ["load_best_model_at_end"]),
         (["--do_predict"], ["fold 0 is not trained yet"]),
         (["--model_name_or_path", "x", "--preset", "paper"], ["brings its own encoder and preset"]),
