@@ -39,9 +39,11 @@ from dataset_scripts.demo import DISCLAIMER
 from dataset_scripts.folds import PROTOCOLS, get_folds
 from dataset_scripts.label_maps import LABEL_MAPS
 from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
+from modeling_camulenet import CAMuLeNetConfig
 from ser_protocol import presets, report
 from ser_protocol.audit import audit, folds_table
 from ser_protocol.augmentation import SpecAugment
+from ser_protocol.feature_cache import DTYPES, CacheError
 from ser_protocol.runner import (
     FoldRunner,
     ModelSource,
@@ -82,6 +84,13 @@ class ModelArguments:
             "the preset's."
         },
     )
+    lora_rank: int | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Train the frozen encoder by LoRA of this rank on its attention, like 8; the saved model has it "
+            'merged. Needs peft: pip install "camulenet[lora]".'
+        },
+    )
     use_weighted_layer_sum: bool | None = dataclasses.field(
         default=None, metadata={"help": "Learn a weighted sum of the encoder's layers. Default: its last layer."}
     )
@@ -106,9 +115,26 @@ class ModelArguments:
     )
     model_revision: str = dataclasses.field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
     token: str | None = dataclasses.field(default=None, metadata={"help": "Hub token; default: the one logged in."})
-    cache_dir: str | None = dataclasses.field(default=None, metadata={"help": "Where downloads are kept."})
+    cache_dir: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Where downloads and the features of frozen encoders are kept (ser_protocol.feature_cache)."
+        },
+    )
+    cache_dtype: str = dataclasses.field(
+        default="float16",
+        metadata={"help": f"How a frozen encoder's features are stored: one of {', '.join(DTYPES)}."},
+    )
+    cache_all_layers: bool = dataclasses.field(
+        default=False,
+        metadata={"help": "Agree to the size of every layer of a frozen encoder, for --use_weighted_layer_sum."},
+    )
 
     def __post_init__(self):
+        if self.cache_dtype not in DTYPES:
+            raise ValueError(f"--cache_dtype {self.cache_dtype}: give one of {', '.join(DTYPES)}.")
+        if self.lora_rank is not None and self.lora_rank <= 0:
+            raise ValueError(f"--lora_rank {self.lora_rank}: give a rank above 0, or leave it out for no LoRA.")
         if any(factor <= 0 for factor in self.speed_factors or []):
             raise ValueError(f"--speed_factors {self.speed_factors}: a speed must be above 0; 1.0 is the clip's own.")
         self.speed_factors = [factor for factor in self.speed_factors or [] if factor != 1.0]
@@ -202,7 +228,10 @@ class DataArguments:
 
 
 # Flags that may differ between calls that share one --output_dir: none changes a figure.
-FREE_ARGUMENTS = {"output_dir", "data_dir", "note", "folds", "token", "cache_dir", "do_train", "do_eval", "do_predict"}
+FREE_ARGUMENTS = {
+    "output_dir", "data_dir", "note", "folds", "token", "cache_dir", "cache_all_layers", "do_train", "do_eval",
+    "do_predict",
+}  # fmt: skip
 FREE_TRAINING_PREFIXES = (
     "logging_", "log_", "report_to", "push_to_hub", "hub_", "disable_tqdm", "dataloader_", "local_rank", "ddp_",
     "use_cpu", "run_name", "resume_from_checkpoint", "project", "trackio_", "save_", "eval_", "per_device_eval_",
@@ -352,14 +381,23 @@ def chosen_folds(folds: list, numbers: list[int] | None) -> list:
     return [folds[number] for number in sorted(set(numbers))]
 
 
-def describe_run(model_args, data_args, training_args, data: LoadedCorpora, folds, model, warnings: list[str]) -> dict:
+def describe_run(
+    model_args,
+    data_args,
+    training_args,
+    data: LoadedCorpora,
+    folds,
+    config: CAMuLeNetConfig,
+    num_parameters: dict[str, int],
+    warnings: list[str],
+) -> dict:
     """The `run` part of results.json: what ran, on what, how."""
     dataset = data.dataset
     licenses = {builder_class(name).license for name in data_args.corpus or []} or {dataset.info.license}
     if model_args.model_name_or_path:
         encoder = f"of the checkpoint {model_args.model_name_or_path}"
     else:
-        encoder = model_args.encoder_name_or_path or f"{model.config.encoder_config.model_type}, from scratch"
+        encoder = model_args.encoder_name_or_path or f"{config.encoder_config.model_type}, from scratch"
     return {
         "corpus": " + ".join(dict.fromkeys(dataset["corpus"][:])),
         "dataset": data_args.dataset_name,
@@ -373,12 +411,13 @@ def describe_run(model_args, data_args, training_args, data: LoadedCorpora, fold
         "preset": model_args.preset,
         "encoder": encoder,
         "base_model": model_args.model_name_or_path or model_args.encoder_name_or_path,
-        "encoder_context": model.config.encoder_context,
-        "multitask": bool(model.config.num_genders),
+        "encoder_context": config.encoder_context,
+        "multitask": bool(config.num_genders),
         "num_eligible_utterances": len(eligible_rows(folds)),
         "num_speakers": len(set(dataset["speaker_id"][:])),
-        "num_parameters": model.num_parameters(),
-        "num_trainable_parameters": model.num_parameters(only_trainable=True),
+        "lora_rank": model_args.lora_rank,
+        "cache_dtype": model_args.cache_dtype if config.freeze_encoder and not model_args.lora_rank else None,
+        **num_parameters,
         "num_epochs": training_args.num_train_epochs,
         "speed_factors": model_args.speed_factors,
         "crop_s": model_args.crop_s,
@@ -474,6 +513,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         model_args.model_name_or_path,
         overrides,
         {"revision": model_args.model_revision, "token": model_args.token, "cache_dir": model_args.cache_dir},
+        model_args.lora_rank,
     )
     try:
         # The folds of earlier calls are in the results, too: with a leak allowed, all are looked at.
@@ -486,10 +526,20 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         name = model_args.model_name_or_path or model_args.encoder_name_or_path or model_args.preset
         where = "" if Path(name).exists() else " (there is no such directory here)"
         raise RunError(f"{name} cannot be used{where}: {error}") from error
-    extractor = model.camulenet.feature_extractor
+    if source.caches_encoder and training_args.gradient_checkpointing:
+        raise RunError(
+            "--gradient_checkpointing has nothing to do: the frozen encoder is cached. Leave it out, "
+            "or train the encoder (--trainable_encoder_layers, --lora_rank)."
+        )
+    extractor, config = model.camulenet.feature_extractor, model.config
+    num_parameters = {
+        "num_parameters": model.num_parameters(),
+        "num_trainable_parameters": model.num_parameters(only_trainable=True),
+    }
+    del model  # its encoder may be large
     warnings += data_warnings.messages + cut_warnings(dataset, extractor)
     arguments = held_arguments(model_args, data_args, training_args, len(folds), dataset_hash(dataset))
-    set_up_threads(trains_encoder=not model.config.freeze_encoder)
+    set_up_threads(trains_encoder=not config.freeze_encoder)
 
     # With an --eval_strategy, TrainingArguments sets do_eval by itself.
     do_eval = training_args.do_eval and training_args.eval_strategy == "no"
@@ -497,7 +547,12 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
     augment = SpecAugment() if model_args.spec_augment else None
     speed_factors, crop_s = model_args.speed_factors, model_args.crop_s
-    runner = FoldRunner(dataset, extractor, source, training_args, augment, speed_factors, crop_s)
+    cache = {
+        "cache_dir": model_args.cache_dir,
+        "dtype": model_args.cache_dtype,
+        "all_layers_confirmed": model_args.cache_all_layers,
+    }
+    runner = FoldRunner(dataset, extractor, source, training_args, augment, speed_factors, crop_s, cache)
     to_do = [fold for fold in wanted if not runner.is_complete(fold.index)]
     if to_do:
         runner.prepare()
@@ -506,7 +561,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         report.write_atomically(runner.output_dir / "arguments.json", json.dumps(arguments, indent=2) + "\n")
     for fold in to_do:
         runner.run(fold, **stages)
-    run = describe_run(model_args, data_args, training_args, data, folds, model, warnings)
+    run = describe_run(model_args, data_args, training_args, data, folds, config, num_parameters, warnings)
     if all(runner.is_complete(fold.index) for fold in folds):
         finish(runner, run, eligible_rows(folds), stages["do_train"])
     elif training_args.should_save and stages["do_predict"]:
@@ -594,7 +649,7 @@ def main() -> None:
     """Console entry: errors that the user can mend are printed without a traceback."""
     try:
         run(*parse_arguments(sys.argv[1:]))
-    except (RunError, CorpusError) as error:
+    except (RunError, CorpusError, CacheError) as error:
         sys.exit(f"run-ser: {error}")
 
 

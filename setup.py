@@ -16,6 +16,7 @@ TRAIN = [
     "PyYAML>=6.0",
     "torchaudio>=2.9",
 ]
+LORA = [*TRAIN, "peft>=0.21"]
 DEMO = ["espeakng-loader>=0.2.4"]
 BENCHMARK = [*TRAIN, "scikit-learn>=1.6", "opensmile>=2.6"]
 DEV = ["scikit-learn>=1.6", "pytest>=8.4", "pytest-timeout>=2.4", "hypothesis>=6.100", "ruff>=0.14"]
@@ -42,7 +43,7 @@ setup(
         "soundfile>=0.13",
         "soxr>=0.5",
     ],
-    extras_require={"train": TRAIN, "demo": DEMO, "benchmark": BENCHMARK, "dev": TRAIN + DEMO + DEV},
+    extras_require={"train": TRAIN, "lora": LORA, "demo": DEMO, "benchmark": BENCHMARK, "dev": LORA + DEMO + DEV},
     entry_points={"console_scripts": ["run-ser=run_ser:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -496,6 +496,19 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         # [0.1, 0.2] is one recording, [[0.1, 0.2]] and [array] are batches; an array is always one recording.
         return isinstance(raw_speech, (list, tuple)) and len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
 
+    def stack(
+        self, waveforms: list[np.ndarray], device: str = "cpu", width: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        A padded batch (batch, samples), at least `width` samples wide, of recordings (samples,) from
+        `prepare_waveform`, and their lengths.
+        """
+        lengths = torch.tensor([len(waveform) for waveform in waveforms])
+        batch = torch.full((len(waveforms), max(int(lengths.max()), width)), self.padding_value)
+        for row, waveform in zip(batch, waveforms):
+            row[: len(waveform)] = torch.from_numpy(waveform)
+        return batch.to(device), lengths.to(device)
+
     def _extract_in_parts(self, waveforms: list[np.ndarray], device: str) -> dict[str, torch.Tensor]:
         """Features of a batch, on a CPU a few clips at a time, put together to the longest."""
         longest = max(map(len, waveforms))
@@ -510,11 +523,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
                 if wider * (end + 1 - start) > num_samples:
                     break
                 end, widest = end + 1, wider
-            lengths = torch.tensor([len(waveform) for waveform in waveforms[start:end]])
-            batch = torch.zeros(end - start, widest)
-            for row, waveform in zip(batch, waveforms[start:end]):
-                row[: len(waveform)] = torch.from_numpy(waveform)
-            parts.append(self._extract(batch.to(device), lengths.to(device)))
+            batch, lengths = self.stack(waveforms[start:end], device, width)
+            parts.append(self.extract(batch, lengths))
             start = end
         if len(parts) == 1:
             return parts[0]
@@ -528,42 +538,46 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
                 rows[:, tensor.shape[1] :] = 0
         return features
 
-    def extract(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+    def extract(
+        self, waveforms: torch.Tensor, lengths: torch.Tensor, parts: tuple[str, ...] | None = None
+    ) -> dict[str, torch.Tensor]:
         """
         Features of a padded batch; the model calls this when it is given raw audio.
 
         Args:
             waveforms: (batch, samples). lengths: (batch,), in samples, at least 1.
+            parts: which features: `"encoder"` (its input), `"spectrogram"`, `"mfcc"`. By default the encoder's and
+                the branches'.
         Returns:
             The tensors of [`~CAMuLeNetFeatureExtractor.__call__`].
         """
-        return self._extract(waveforms * frame_mask(lengths, waveforms.shape[1]), lengths)
-
-    def _extract(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As `extract`, of waveforms that are zero behind each clip."""
         # Power spectra overflow half precision.
         with maybe_autocast(waveforms.device.type, enabled=False):
-            return self._features(waveforms.float(), lengths)
+            return self._extract(waveforms.float(), lengths, parts or ("encoder", *self.branches))
 
-    def _features(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _extract(
+        self, waveforms: torch.Tensor, lengths: torch.Tensor, parts: tuple[str, ...]
+    ) -> dict[str, torch.Tensor]:
+        waveforms = waveforms * (torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None])
         if self.max_duration_s is not None:
             samples = round(self.max_duration_s * self.sampling_rate)
             waveforms, lengths = waveforms[:, :samples], lengths.clamp(max=samples)
         if self.level_dbfs is not None:
             waveforms = to_level(waveforms, lengths, self.level_dbfs)
         spectra = _Spectra(waveforms, lengths)
-        if self.encoder_input == "log_mel":
-            features = self._log_mel(spectra)
-        else:
-            features = (self._fbank if self.encoder_input == "fbank" else self._waveform)(waveforms, lengths)
+        features = {}
+        if "encoder" in parts and self.encoder_input == "log_mel":
+            features |= self._log_mel(spectra)
+        elif "encoder" in parts:
+            features |= (self._fbank if self.encoder_input == "fbank" else self._waveform)(waveforms, lengths)
         if self.pad_to_max_duration:
             waveforms = torch.nn.functional.pad(waveforms, (0, samples - waveforms.shape[1]))
             spectra = _Spectra(waveforms, torch.full_like(lengths, samples))
-        if "spectrogram" in self.branches:
+        if "spectrogram" in parts:
             mel, mask = self._mel(spectra, "spectrogram")
             mel = amplitude_to_db(mel, mask) if self.spectrogram["decibel"] else mel
             features |= {"spectrogram": mel * mask[:, :, None], "spectrogram_mask": mask}
-        if "mfcc" in self.branches:
+        if "mfcc" in parts:
             mel, mask = self._mel(spectra, "mfcc")
             dct = torch.from_numpy(_dct_matrix(self.mfcc["num_mfcc"], self.mfcc["num_mel_bins"])).to(mel.device)
             features |= {"mfcc": (amplitude_to_db(mel, mask) @ dct) * mask[:, :, None], "mfcc_mask": mask}

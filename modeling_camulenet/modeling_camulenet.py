@@ -128,9 +128,24 @@ def adaptive_average(hidden: torch.Tensor, lengths: torch.Tensor, num_bins: int)
     return torch.einsum("bnt,bctf->bcnf", (inside / (end - first)[:, :, None]).to(hidden.dtype), hidden)
 
 
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """Sum over all processes, with gradients."""
+    if not _is_distributed():
+        return values
+    from torch.distributed.nn.functional import all_reduce  # torch alone does not import it
+
+    return all_reduce(values)
+
+
 class MaskedBatchNorm(nn.Module):
     """
     Batch normalisation over the real frames of the global batch; by running statistics in evaluation.
+
+    A step that accumulates gradients normalises each of its batches by itself: it is not that of one large batch.
 
     Args:
         num_features: size of the last dimension.
@@ -168,16 +183,12 @@ class MaskedBatchNorm(nn.Module):
 
     def _batch_statistics(self, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         weights = mask.float().view(*mask.shape, *[1] * (hidden.ndim - 2)).expand(*hidden.shape[:-1], 1).flatten(0, -2)
-        real = hidden.flatten(0, -2) * weights
-        sums = torch.stack((real.sum(dim=0), real.square().sum(dim=0), weights.sum().expand(real.shape[1])))
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # The statistics are those of the global batch, as if one process had seen it.
-            from torch.distributed.nn.functional import all_reduce  # with gradients; torch alone does not import it
-
-            sums = all_reduce(sums)
-        count = sums[2].clamp(min=1)
-        mean = sums[0] / count
-        variance = (sums[1] / count - mean.square()).clamp(min=0)
+        hidden = hidden.flatten(0, -2)
+        sums = _sum_over_processes(torch.cat(((hidden * weights).sum(dim=0), weights.sum()[None])))
+        count = sums[-1].clamp(min=1)
+        mean = sums[:-1] / count
+        # Of what is around the mean: as the mean square less the squared mean, all digits of a small one are lost.
+        variance = _sum_over_processes(((hidden - mean).square() * weights).sum(dim=0)) / count
         with torch.no_grad():
             # The plain mean of the first batches: a small corpus has few, and they are far from the initial values.
             self.num_batches += 1
@@ -673,6 +684,8 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
     def __init__(self, config: CAMuLeNetConfig, with_encoder: bool = True):
         super().__init__(config)
         self.camulenet = CAMuLeNetModel(config, with_encoder)
+        if not with_encoder:
+            self._keys_to_ignore_on_load_unexpected = [r"speech_encoder\.encoder\."]
         size = config.classifier_hidden_size
         self.dropout = nn.Dropout(config.dropout)
         self.shared = nn.Sequential(
@@ -764,13 +777,20 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
             for classifier, part in zip(self.branch_classifiers, parts)
         )
 
-    @staticmethod
-    def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-        """Mean over the labelled clips; 0, not NaN, where there is none."""
+    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """
+        Mean over the labelled clips; 0, not NaN, where there is none. In training over several processes, the mean of
+        all processes' values is that over the labelled clips of the global batch; a step that accumulates gradients
+        takes the mean of its batches' means.
+        """
         total = nn.functional.cross_entropy(
             logits.float(), labels, ignore_index=-100, reduction="sum", label_smoothing=label_smoothing
         )
-        return total / (labels != -100).sum().clamp(min=1)
+        count = (labels != -100).sum()
+        if self.training and _is_distributed():
+            torch.distributed.all_reduce(count)
+            return total * torch.distributed.get_world_size() / count.clamp(min=1)
+        return total / count.clamp(min=1)
 
     def pipeline(self, feature_extractor: CAMuLeNetFeatureExtractor, **kwargs):
         """The audio-classification pipeline around this model; keyword arguments are the pipeline's."""

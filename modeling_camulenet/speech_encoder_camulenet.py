@@ -58,6 +58,9 @@ class ClipLengthWhisperEncoder(WhisperEncoder):
     layer that mixes frames, and equals the stock encoder on a full window. The weights are the same.
     """
 
+    # Of a whole Whisper: no news that the rest of it is left out.
+    _keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\.", r"^proj_out\."]
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
@@ -359,9 +362,15 @@ class SpeechEncoder(nn.Module):
         if config.use_weighted_layer_sum:
             self.layer_weights = nn.Parameter(torch.zeros(num_layers + 1))
         self.use_weighted_layer_sum = config.use_weighted_layer_sum
+        self.adapted = False  # whether a frozen encoder's layers hold adapters (LoRA), which are trained
         if with_encoder:
             self.freeze()
             self.train()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training changes the encoder's frames."""
+        return self.adapted or self.trainable_layers != 0
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -392,6 +401,8 @@ class SpeechEncoder(nn.Module):
 
     def freeze(self):
         """Takes the gradients of what never trains: all but the trained layers, and Whisper's positions."""
+        if isinstance(self.encoder, AbsentEncoder):
+            return
         self.encoder.requires_grad_(False)
         for module in self._trained_modules():
             module.requires_grad_(True)
@@ -403,12 +414,12 @@ class SpeechEncoder(nn.Module):
     def train(self, mode: bool = True):
         # What is frozen gives the same frames in training as in evaluation: no dropout.
         super().train(False)
-        for module in self._trained_modules():
+        for module in self.layers if self.adapted else self._trained_modules():
             module.train(mode)
         for module in self.encoder.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.eval()  # the statistics are the pre-training's: a batch's hold padding
-        self.training = mode and self.trainable_layers != 0
+        self.training = mode and self.is_trained
         return self
 
     def num_frames(self, lengths: torch.Tensor) -> torch.Tensor:
@@ -512,7 +523,7 @@ class SpeechEncoder(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones(input_features.shape[:2], dtype=torch.long, device=input_features.device)
         outputs = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable_layers != 0):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.is_trained):
             if self.encoder_input == "log_mel":
                 return self._encode_log_mel(input_features, attention_mask, **outputs), attention_mask[:, ::2]
             return self._encode(input_features, attention_mask, **outputs)

@@ -76,6 +76,7 @@ TRAINING = {
         "num_train_epochs": 20,
         "warmup_steps": 0.1,
         "lr_scheduler_type": "cosine",
+        "train_sampling_strategy": "group_by_length",
     },
     "camulenet-small": {
         "learning_rate": 1e-3,

@@ -1,28 +1,34 @@
 """Folds: build a model, train it, choose its epoch on validation speakers, predict the test speakers, pool, resume."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
+import os
 import resource
 import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, EvalPrediction, ProgressCallback, Trainer, TrainingArguments, set_seed
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from dataset_scripts.folds import PARTS, Fold
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
 
-from .feature_store import IGNORED_LABEL, FeatureStore, collate
+from .feature_cache import CachedFeatures, weights_hash
+from .feature_store import IGNORED_LABEL, FeatureStore, LengthBuckets, collate
 from .metrics.ser_metrics import ser_scores
 from .presets import build_config
 from .report import write_atomically, write_json
@@ -30,6 +36,10 @@ from .statistics import read_predictions
 
 TRAINER_FOLDER = "trainer"  # the Trainer's own checkpoints inside a fold's folder; removed when the fold is complete
 TRAINING_RECORD = "training.json"  # how a folder's model was trained; written after the model
+ENCODER_FILE = "encoder.safetensors"  # a frozen encoder's weights, once for all folds
+# A checkpoint with a frozen encoder: the encoder's weights, and all that was trained.
+ENCODER_SHARD, TRAINED_SHARD = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+ENCODER_PREFIX = "camulenet.speech_encoder.encoder."
 
 
 class RunError(ValueError):
@@ -47,6 +57,7 @@ class ModelSource:
         model_name_or_path: CAMuLeNet checkpoint to fine-tune; wins over the other two.
         overrides: fields of `CAMuLeNetConfig` that differ from the preset.
         hub: `revision`, `token` and `cache_dir` for the Hub.
+        lora_rank: rank of the corrections that LoRA learns of a frozen encoder's attention; `None`: no LoRA.
     """
 
     preset: str
@@ -54,6 +65,7 @@ class ModelSource:
     model_name_or_path: str | None = None
     overrides: dict = dataclasses.field(default_factory=dict)
     hub: dict = dataclasses.field(default_factory=dict)
+    lora_rank: int | None = None
 
     @cached_property
     def checkpoint_config(self) -> CAMuLeNetConfig | None:
@@ -77,14 +89,27 @@ class ModelSource:
         """`speaker_id`s that the checkpoint to fine-tune has met; none without one."""
         return set(self.checkpoint_config.training_speakers) if self.checkpoint_config else set()
 
-    def build(self, dataset: datasets.Dataset, speakers: Sequence[str]) -> CAMuLeNetForAudioClassification:
+    @cached_property
+    def caches_encoder(self) -> bool:
+        """Whether the encoder's frames are the same throughout a run, so that they are computed once."""
+        config = self.checkpoint_config or build_config(self.preset)
+        layers = self.overrides.get("trainable_encoder_layers", config.trainable_encoder_layers)
+        return layers == 0 and self.lora_rank is None
+
+    def build(
+        self, dataset: datasets.Dataset, speakers: Sequence[str], with_encoder: bool = True
+    ) -> CAMuLeNetForAudioClassification:
         """
-        A model for the emotions and genders of `dataset`, to be trained or selected on `speakers`.
+        A model for the emotions and genders of `dataset`, to be trained or selected on `speakers`; without its encoder
+        to be trained on the encoder's cached frames.
 
         Raises:
-            RunError: no encoder for a preset that needs a pre-trained one, or not a CAMuLeNet checkpoint.
+            RunError: no encoder for a preset that needs a pre-trained one, or not a CAMuLeNet checkpoint; LoRA without
+                `peft` or on an encoder that is not pre-trained and frozen.
             ValueError: an encoder that CAMuLeNet cannot use.
         """
+        if self.lora_rank is not None:
+            return self._build_with_lora(dataset, speakers)
         emotions = dataset.features["emotion"].names
         fields = {
             "id2label": dict(enumerate(emotions)),
@@ -95,12 +120,16 @@ class ModelSource:
         }
         if self.model_name_or_path is not None:
             return CAMuLeNetForAudioClassification.from_pretrained(
-                self.model_name_or_path, ignore_mismatched_sizes=True, **fields, **self.hub
+                self.model_name_or_path,
+                ignore_mismatched_sizes=True,
+                with_encoder=with_encoder,
+                **fields,
+                **self.hub,
             )
         config = build_config(self.preset, **fields)
         if self.encoder_name_or_path is not None:
             return CAMuLeNetForAudioClassification.from_encoder_pretrained(
-                self.encoder_name_or_path, config, **self.hub
+                self.encoder_name_or_path, config, with_encoder, **self.hub
             )
         if config.freeze_encoder:
             raise RunError(
@@ -109,6 +138,26 @@ class ModelSource:
                 "trains everything from scratch."
             )
         return CAMuLeNetForAudioClassification(config)
+
+    def _build_with_lora(self, dataset: datasets.Dataset, speakers: Sequence[str]) -> CAMuLeNetForAudioClassification:
+        if self.encoder_name_or_path is None and self.model_name_or_path is None:
+            raise RunError(
+                "--lora_rank adapts a pre-trained encoder, and there is none: give --encoder_name_or_path (or "
+                "--model_name_or_path), or leave it out."
+            )
+        try:
+            from .lora import add_lora
+        except ImportError as error:
+            raise RunError(f'--lora_rank needs peft ({error}): pip install "camulenet[lora]"') from error
+        model = dataclasses.replace(self, lora_rank=None).build(dataset, speakers)
+        layers = model.config.trainable_encoder_layers
+        if layers:
+            raise RunError(
+                f"--lora_rank adapts a frozen encoder, and trainable_encoder_layers is {layers}: give "
+                "--trainable_encoder_layers 0, or leave --lora_rank out."
+            )
+        add_lora(model.camulenet.speech_encoder, self.lora_rank)
+        return model
 
 
 def is_trained(directory: Path) -> bool:
@@ -161,6 +210,21 @@ class FoldProgress(ProgressCallback):
             self.training_bar.write(f"{self.name}, epoch {logs['epoch']:.0f}: {shown}")
 
 
+class FoldTrainer(Trainer):
+    """The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, and evaluates in order."""
+
+    def _get_eval_sampler(self, eval_dataset):
+        # Grouped by length, the Trainer would shuffle what it predicts, too.
+        return torch.utils.data.SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+    def _get_train_sampler(self, train_dataset=None):
+        train_dataset = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthBuckets(train_dataset.durations_s, batch_size, self.args.seed)
+
+
 class FoldRunner:
     """
     Runs the folds of one output directory.
@@ -173,6 +237,7 @@ class FoldRunner:
         augment: augmentation of a clip's training features, or `None`.
         speed_factors: speeds at which further copies of the training clips are made.
         crop_s: longer training clips are cut to a random stretch of this many seconds each time, or `None`.
+        cache: further arguments of [`CachedFeatures`], which holds the features where the encoder is frozen.
     """
 
     def __init__(
@@ -184,15 +249,42 @@ class FoldRunner:
         augment: Callable | None = None,
         speed_factors: Sequence[float] = (),
         crop_s: float | None = None,
+        cache: Mapping | None = None,
     ):
+        self.cache = cache or {}
         self.dataset, self.extractor, self.source = dataset, extractor, source
         self.args, self.augment, self.speed_factors, self.crop_s = training_args, augment, speed_factors, crop_s
         self.output_dir = Path(training_args.output_dir)
 
     @cached_property
-    def store(self) -> FeatureStore:
-        """The features of every utterance, computed when first needed."""
-        return FeatureStore(self.dataset, self.extractor, self.speed_factors, progress=not self.args.disable_tqdm)
+    def store(self) -> FeatureStore | CachedFeatures:
+        """The features of every utterance, computed when first needed; on disk where the encoder is frozen."""
+        progress = not self.args.disable_tqdm
+        if not self.source.caches_encoder:
+            return FeatureStore(self.dataset, self.extractor, self.speed_factors, progress)
+        model = self.source.build(self.dataset, [])
+        store = CachedFeatures(
+            self.dataset,
+            model,
+            speed_factors=self.speed_factors,
+            autocast_dtype=torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None,
+            device=str(self.args.device),
+            progress=progress,
+            **self.cache,
+        )
+        if self.args.should_save:
+            self._keep_encoder(model)
+        return store
+
+    def _keep_encoder(self, model: CAMuLeNetForAudioClassification) -> None:
+        """The frozen encoder's weights in the output folder, from where each fold's checkpoint has them."""
+        path, encoder = self.output_dir / ENCODER_FILE, model.camulenet.speech_encoder.encoder
+        wanted = {"format": "pt", "weights": weights_hash(encoder)}
+        with contextlib.suppress(OSError, SafetensorError), safe_open(path, "pt") as written:
+            if written.metadata() == wanted:
+                return
+        weights = {f"{ENCODER_PREFIX}{name}": tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+        write_atomically(path, safetensors.torch.save(weights, wanted))
 
     def prepare(self) -> None:
         """
@@ -219,7 +311,6 @@ class FoldRunner:
             model,
             directory,
             name=f"fold {fold.index}",
-            train_sampling_strategy="sequential",  # grouped by length, the Trainer would shuffle what it predicts too
             eval_strategy="no",
             save_strategy="no",
             load_best_model_at_end=False,
@@ -272,10 +363,12 @@ class FoldRunner:
     ) -> tuple[CAMuLeNetForAudioClassification, dict]:
         """The model of a folder, trained (with `changes` of the arguments) where it is not yet, and how that went."""
         if is_trained(directory):
-            model = CAMuLeNetForAudioClassification.from_pretrained(directory)
+            with_encoder = not self.source.caches_encoder
+            model = CAMuLeNetForAudioClassification.from_pretrained(directory, with_encoder=with_encoder)
             return model, json.loads((directory / TRAINING_RECORD).read_text())
         set_seed(self.args.seed)
-        model = self.source.build(self.dataset, speakers_of(self.dataset, [*train, *validation]))
+        speakers = speakers_of(self.dataset, [*train, *validation])
+        model = self.source.build(self.dataset, speakers, with_encoder=not self.source.caches_encoder)
         if not do_train:
             self._check_heads(model.config, name)
             return model, {}
@@ -296,6 +389,8 @@ class FoldRunner:
             greater_is_better=True if validated else None,
             **changes,
         )
+        if self.args.process_index:
+            set_seed(self.args.seed + self.args.process_index)  # or all would draw the same dropout and stretches
         last_checkpoint = _last_checkpoint(directory / TRAINER_FOLDER)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=last_checkpoint)
@@ -312,13 +407,37 @@ class FoldRunner:
                 for log in trainer.state.log_history
                 if "eval_ua" in log and log["step"] == trainer.state.best_global_step
             )
+        if self.source.lora_rank is not None:
+            from .lora import merge_lora
+
+            merge_lora(model.camulenet.speech_encoder)
         trainer.save_model(str(directory))
         if trainer.is_world_process_zero():
             # The Trainer's pickle of its arguments: a checkpoint holds safetensors, JSON and Python only.
             (directory / "training_args.bin").unlink(missing_ok=True)
+            if self.source.caches_encoder:
+                self._add_encoder(directory)
             write_json(directory / TRAINING_RECORD, training)
         trainer.accelerator.wait_for_everyone()
         return model, training
+
+    def _add_encoder(self, directory: Path) -> None:
+        """Makes a whole checkpoint of one whose encoder was not in memory; the encoder's file is one for all folds."""
+        encoder = directory / ENCODER_SHARD
+        encoder.unlink(missing_ok=True)
+        try:
+            os.link(self.output_dir / ENCODER_FILE, encoder)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.output_dir / ENCODER_FILE, encoder)
+        os.replace(directory / SAFE_WEIGHTS_NAME, directory / TRAINED_SHARD)
+        weight_map, total_size = {}, 0
+        for name in (ENCODER_SHARD, TRAINED_SHARD):
+            with safe_open(directory / name, "pt") as shard:
+                weight_map |= dict.fromkeys(shard.keys(), name)
+            total_size += (directory / name).stat().st_size
+        write_json(
+            directory / SAFE_WEIGHTS_INDEX_NAME, {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+        )
 
     def _check_heads(self, config: CAMuLeNetConfig, name: str) -> None:
         """
@@ -346,9 +465,10 @@ class FoldRunner:
             hub_token=None,  # the Trainer puts its arguments beside the weights
             label_smoothing_factor=0.0,  # the model does it (run_ser.run): the Trainer's own leaves the gender out
             remove_unused_columns=False,
+            **self._ddp_arguments(model.config),
             **changes,
         )
-        trainer = Trainer(
+        trainer = FoldTrainer(
             model=model,
             args=args,
             data_collator=collate,
@@ -362,9 +482,17 @@ class FoldRunner:
             trainer.add_callback(FoldProgress(name))
         return trainer
 
+    def _ddp_arguments(self, config: CAMuLeNetConfig) -> dict:
+        """Training arguments by which several processes do what one does on the global batch."""
+        arguments = {"data_seed": self.args.seed if self.args.data_seed is None else self.args.data_seed}
+        if self.args.ddp_find_unused_parameters is None:
+            # AlexNet's classifier is never used, nor are some weights of encoders (the norm behind a weighted sum).
+            arguments["ddp_find_unused_parameters"] = not config.freeze_encoder or config.alexnet_classifier
+        return arguments
+
     def _by_length(self, rows: Sequence[int]) -> list[int]:
         """Rows with the longest clips first: batches of like lengths, and too large a batch fails at once."""
-        return sorted(rows, key=self.store.num_frames, reverse=True)
+        return sorted(rows, key=lambda row: self.store.durations_s[row][0], reverse=True)
 
     def _evaluate(self, trainer: Trainer, rows: Sequence[int]) -> tuple[dict[str, float], pd.DataFrame]:
         """Scores and predictions (predictions.csv without `fold`) over some rows, in the order of the dataset."""

@@ -751,6 +751,15 @@ def test_batch_norm_behind_a_convolution_is_torchs_on_the_real_frames():
     assert_close(ours.eval()(hidden, mask)[mask == 1].flatten(0, 1), expected)
 
 
+def test_batch_norm_keeps_the_digits_of_a_small_variance():
+    torch.manual_seed(0)
+    hidden = 30 + 1e-3 * torch.randn(8, 100, 2)
+    norm = MaskedBatchNorm(2).train()
+    norm(hidden, torch.ones(8, 100, dtype=torch.long))
+    expected = hidden.double().flatten(0, 1).var(0, unbiased=False).float()
+    torch.testing.assert_close(norm.running_var, expected, rtol=1e-3, atol=0)
+
+
 def test_an_untrained_batch_norm_is_of_the_order_of_decibels():
     norm = FeatureNorm(2, "batch").eval()
     assert_close(norm(FRAMES, FRAMES_MASK), FRAMES / 20.0 * FRAMES_MASK[:, :, None])

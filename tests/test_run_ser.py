@@ -618,7 +618,7 @@ def test_training_arguments_reach_the_trainer(ravdess, tmp_path, monkeypatch):
             seen.append(self)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "Trainer", Recorder)
+    monkeypatch.setattr(runner, "FoldTrainer", Recorder)
     flags = {
         "max_grad_norm": 0.3,
         "gradient_accumulation_steps": 4,

@@ -189,12 +189,12 @@ def test_steps_in_place_of_epochs(dataset, fold_runner):
 def test_the_final_model_trains_for_the_best_epoch(dataset, fold_runner, tmp_path, monkeypatch):
     seen = []
 
-    class Recorder(Trainer):
+    class Recorder(runner.FoldTrainer):
         def train(self, **kwargs):
             seen.append((self.args.num_train_epochs, self.args.max_steps, len(self.train_dataset), self.eval_dataset))
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "Trainer", Recorder)
+    monkeypatch.setattr(runner, "FoldTrainer", Recorder)
     for num_epochs in (7, None):
         with pytest.raises(KeyboardInterrupt):
             fold_runner(max_steps=3).train_final(tmp_path / "final", num_epochs)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file
 
 import run_ser
 from ser_protocol import presets
@@ -94,3 +96,8 @@ def digest(path: Path) -> str:
 def digests(folder: Path) -> dict[str, str]:
     """Relative path -> SHA-256 of every file under a folder."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in files_of(folder).items()}
+
+
+def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """All weights of a checkpoint's folder, whether in one file or in several."""
+    return {name: tensor for path in checkpoint.glob("model*.safetensors") for name, tensor in load_file(path).items()}

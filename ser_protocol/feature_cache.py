@@ -1,0 +1,557 @@
+"""The features that a frozen encoder's training reads, on disk: computed once for all folds, seeds and presets.
+
+    python -m ser_protocol.feature_cache info|verify|clear [--cache_dir DIR] [NAME ...]
+
+    <cache_dir>/camulenet_features/
+        format.json                         version of this layout
+        <kind>-<key>/                       one kind of features (encoder, spectrogram, mfcc) under one set of settings
+            settings.json                   what the key stands for
+            <plan>.json                     the clips that were missing when a build began: its shards follow from them
+            <plan>-00000.safetensors        a shard: a tensor (frames, ...) for each clip, named by the clip's content
+            locks/                          which process builds which shard
+
+A shard is whole or not there, and what it holds is a function of its plan alone: not of interruptions, nor of the
+process that built it. Safetensors rather than Arrow, since reading is equally fast (benchmarks/cache_format.py) and it
+has bfloat16; a shard is mapped for the moment of a reading only, so that resident memory does not grow with a corpus.
+"""
+
+import argparse
+import errno
+import hashlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import datasets
+import numpy as np
+import safetensors.torch
+import torch
+from filelock import FileLock, Timeout
+from huggingface_hub.constants import HF_HOME
+from safetensors import SafetensorError, safe_open
+from tqdm.auto import tqdm
+from transformers import PreTrainedConfig
+from transformers.utils.generic import maybe_autocast
+
+from dataset_scripts.schema import CorpusError, listed, read_audio
+from modeling_camulenet import CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
+from modeling_camulenet.feature_extraction_camulenet import WHISPER_WINDOW_S
+
+from .feature_store import FeatureSubset, labels_of
+from .report import write_atomically
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # raise it when the layout, or what is computed under the same settings, changes
+FOLDER = "camulenet_features"
+SHARD_BYTES = 16e6
+BATCH_S = 64.0  # seconds of a batch, padding included
+DTYPES = ("float16", "bfloat16", "float32")
+
+
+class CacheError(ValueError):
+    """The cache cannot be used or written; the message names the remedy."""
+
+
+def cache_root(cache_dir: str | None) -> Path:
+    """Folder of all cached features: in `cache_dir`, by default in that of the Hugging Face libraries."""
+    return Path(cache_dir or HF_HOME).expanduser() / FOLDER
+
+
+def check_format(root: Path) -> None:
+    """
+    Whether this version can read the cache.
+
+    Raises:
+        CacheError: another version wrote it.
+    """
+    path = root / "format.json"
+    try:
+        found = json.loads(path.read_text())["format"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if found != FORMAT:
+        raise CacheError(
+            f"{root} holds features of another version of CAMuLeNet (format {found}, this one reads {FORMAT}). Empty "
+            f"it with `python -m ser_protocol.feature_cache clear --cache_dir {root.parent}`, or give another "
+            "--cache_dir."
+        )
+
+
+def clip_name(content: str, speed: float = 1.0, cut_s: float | None = None) -> str:
+    """
+    Name of a clip in the shards.
+
+    Args:
+        content: SHA-256 of the audio file.
+        speed: at which it is played.
+        cut_s: where its end is cut off, in seconds, if it is.
+    """
+    return content + (f"@{speed:g}" if speed != 1 else "") + (f"<{cut_s:g}s" if cut_s else "")
+
+
+class ShardedFeatures:
+    """
+    One kind of features under one set of settings: a tensor (frames, ...) for each clip.
+
+    Args:
+        root: see `cache_root`.
+        kind: what the features are.
+        settings: all that they depend on beside the audio.
+    Raises:
+        CacheError: another version wrote the cache.
+    """
+
+    def __init__(self, root: Path, kind: str, settings: dict):
+        check_format(root)
+        self.settings = {"kind": kind, **settings}
+        self.text = json.dumps(self.settings, sort_keys=True, indent=2) + "\n"
+        self.directory = root / f"{kind}-{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+        self._shard_of: dict[str, Path] = {}
+
+    def read(self, clip: str) -> torch.Tensor:
+        """Features of a clip that `build` was given: (frames, ...)."""
+        with safe_open(self._shard_of[clip], "pt") as shard:
+            return shard.get_tensor(clip).clone()
+
+    def missing(self, durations_s: Mapping[str, float]) -> dict[str, float]:
+        """Those of the clips, with their durations, that no shard holds. Damaged shards are removed, and said so."""
+        self._shard_of = {}
+        for path in sorted(self.directory.glob("*.safetensors")):
+            clips = intact_clips(path)
+            if clips is None:
+                logger.warning(f"{path} is damaged: it is removed, and its clips are computed again.")
+                path.unlink(missing_ok=True)
+            self._shard_of |= dict.fromkeys(clips or (), path)
+        return {clip: duration_s for clip, duration_s in durations_s.items() if clip not in self._shard_of}
+
+    def build(
+        self,
+        durations_s: Mapping[str, float],
+        num_bytes: Callable[[float], float],
+        load: Callable[[str], np.ndarray],
+        compute: Callable[[list[np.ndarray]], list[torch.Tensor]],
+        progress: bool = True,
+    ) -> None:
+        """
+        See to it that every clip's features are there. Processes that build at once share the work.
+
+        Args:
+            durations_s: seconds by clip; clips of like lengths are computed together.
+            num_bytes: about how large the features of a clip of some seconds are.
+            load: a clip's waveform (samples,).
+            compute: features (frames, ...) of some waveforms, in their order.
+            progress: whether to show a progress bar.
+        Raises:
+            CorpusError: some audio cannot be used; names all such files.
+            CacheError: the folder cannot be written, or the disk is full.
+        """
+        missing = self.missing(durations_s)
+        if not missing:
+            return
+        self._prepare(sum(map(num_bytes, missing.values())))
+        shards = self._planned_shards(missing, num_bytes)
+        bad_files, left = [], []
+        with tqdm(total=len(missing), desc=self.settings["kind"], unit="clip", disable=not progress) as bar:
+            # What another process is building is waited for when nothing else is left to do.
+            for wait in (False, True):
+                todo, left = (left, []) if wait else (shards, [])
+                for path, batches in todo:
+                    lock = FileLock(self.directory / "locks" / f"{path.stem}.lock", timeout=-1 if wait else 0)
+                    try:
+                        with lock:
+                            if not path.is_file():
+                                problems = self._write_shard(path, batches, load, compute)
+                                bad_files += problems
+                                if problems:
+                                    continue
+                    except Timeout:
+                        left.append((path, batches))
+                        continue
+                    except OSError as error:
+                        raise self._unwritable(error) from error
+                    clips = [clip for batch in batches for clip in batch]
+                    self._shard_of |= dict.fromkeys(clips, path)
+                    bar.update(len(clips))
+        if bad_files:
+            raise CorpusError(
+                f"{len(bad_files)} audio files cannot be used:\n{listed(sorted(set(bad_files)))}\n"
+                "Replace them from the corpus's release, or remove them from data_dir."
+            )
+
+    def _prepare(self, num_bytes: float) -> None:
+        """The folder, with room for what is missing."""
+        try:
+            (self.directory / "locks").mkdir(parents=True, exist_ok=True)
+            write_atomically(self.directory.parent / "format.json", json.dumps({"format": FORMAT}) + "\n")
+            write_atomically(self.directory / "settings.json", self.text)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        free = shutil.disk_usage(self.directory).free
+        if num_bytes > free:
+            raise CacheError(
+                f"The features need about {num_bytes / 1e9:.2f} GB, and {self.directory} has {free / 1e9:.2f} GB "
+                "left. Make room, or give a --cache_dir on another disk."
+            )
+
+    def _unwritable(self, error: OSError) -> CacheError:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        return CacheError(
+            f"{self.directory} cannot be written: {reason}. Shards that were finished stay. Make room or give a "
+            "--cache_dir that can be written, and start the same command again."
+        )
+
+    def _planned_shards(
+        self, missing: dict[str, float], num_bytes: Callable[[float], float]
+    ) -> list[tuple[Path, list[list[str]]]]:
+        """
+        Shards for the missing clips, each with its batches: first those of builds that were interrupted, as they were
+        planned, then those of a plan of its own for the rest.
+        """
+        shards = []
+        for path in sorted(self.directory.glob("*.json")):
+            if path.name == "settings.json":
+                continue
+            plan = json.loads(path.read_text())
+            unfinished = [clip for clip, *_ in plan if clip not in self._shard_of]
+            if unfinished and set(unfinished) <= set(missing):
+                shards += self._shards_of(path, plan)
+                missing = {clip: duration_s for clip, duration_s in missing.items() if clip not in unfinished}
+        if missing:
+            clips = sorted(missing.items(), key=lambda clip: (-clip[1], clip[0]))
+            plan = [[clip, duration_s, round(num_bytes(duration_s))] for clip, duration_s in clips]
+            text = json.dumps(plan) + "\n"
+            path = self.directory / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+            write_atomically(path, text)
+            shards += self._shards_of(path, plan)
+        finished = set(self._shard_of.values())
+        return [(path, batches) for path, batches in shards if path not in finished]
+
+    def _shards_of(self, path: Path, plan: list[list]) -> list[tuple[Path, list[list[str]]]]:
+        """A plan's shards: clips in the order of their lengths, in batches, as many as make a shard's size."""
+        batches, shards, size, longest_s = [], [], SHARD_BYTES, 0.0
+        for clip, duration_s, num_bytes in plan:
+            if not batches or longest_s * (len(batches[-1]) + 1) > BATCH_S:
+                batches.append([])
+                longest_s = duration_s  # the clips get shorter
+                if size >= SHARD_BYTES:
+                    shards.append([])
+                    size = 0
+                shards[-1].append(batches[-1])
+            batches[-1].append(clip)
+            size += num_bytes
+        return [(path.with_name(f"{path.stem}-{number:05d}.safetensors"), s) for number, s in enumerate(shards)]
+
+    def _write_shard(self, path: Path, batches: list[list[str]], load, compute) -> list[str]:
+        """Computes and writes one shard; where audio is bad nothing is written and the bad files are returned."""
+        for left_over in self.directory.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+            left_over.unlink(missing_ok=True)
+        tensors, bad_files = {}, []
+        for batch in batches:
+            waveforms = []
+            for clip in batch:
+                try:
+                    waveforms.append(load(clip))
+                except CorpusError as error:
+                    bad_files.append(str(error))
+            if not bad_files:
+                tensors |= zip(batch, map(self._stored, compute(waveforms)))
+        if not bad_files:
+            content = safetensors.torch.save(tensors)
+            write_atomically(path, safetensors.torch.save(tensors, {"sha256": _data_hash(content)}))
+        return bad_files
+
+    def _stored(self, features: torch.Tensor) -> torch.Tensor:
+        stored = features.to("cpu", getattr(torch, self.settings["dtype"])).contiguous()
+        if not stored.isfinite().all():
+            raise CacheError(
+                f"Features of the kind {self.settings['kind']} are not finite in {self.settings['dtype']}. Take "
+                "--cache_dtype bfloat16 or float32; if that is float32 already, look at the encoder's weights."
+            )
+        return stored
+
+
+def _data_hash(content: bytes) -> str:
+    """SHA-256 of what follows the header of a safetensors file."""
+    return hashlib.sha256(memoryview(content)[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+
+
+def intact_clips(path: Path) -> list[str] | None:
+    """Names of a shard's clips; `None` where the file is not as it was written."""
+    try:
+        with safe_open(path, "pt") as shard:
+            clips, metadata = list(shard.keys()), shard.metadata()
+        return clips if (metadata or {}).get("sha256") == _data_hash(path.read_bytes()) else None
+    except (SafetensorError, OSError):
+        return None
+
+
+def weights_hash(module: torch.nn.Module) -> str:
+    """SHA-256 of a module's weights, with their names and types."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class CachedFeatures:
+    """
+    Every utterance's features and labels, where the encoder is frozen: its frames and the branches' features on disk.
+
+    Args:
+        dataset: rows of `dataset_scripts.schema`.
+        model: with its frozen encoder, which is not kept.
+        cache_dir: see `cache_root`.
+        dtype: how features are stored, one of `DTYPES`.
+        speed_factors: speeds at which further copies of every clip are kept for training.
+        autocast_dtype: the encoder's precision under mixed precision, or `None`.
+        device: where the features are computed.
+        all_layers_confirmed: whether the size of a weighted sum's layers was agreed to.
+        progress: whether to show progress bars.
+    Raises:
+        CorpusError: some audio cannot be used; names all such files.
+        CacheError: the cache cannot be written, or is another version's; or every layer is asked for and not
+            confirmed.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        model: CAMuLeNetForAudioClassification,
+        cache_dir: str | None = None,
+        dtype: str = "float16",
+        speed_factors: Sequence[float] = (),
+        autocast_dtype: torch.dtype | None = None,
+        device: str = "cpu",
+        all_layers_confirmed: bool = False,
+        progress: bool = True,
+    ):
+        self.dataset, self.config = dataset, model.config
+        self._labels = dataset.select_columns(["emotion", "gender"])
+        self.extractor: CAMuLeNetFeatureExtractor = model.camulenet.feature_extractor
+        self.encoder = model.camulenet.speech_encoder
+        self.autocast_dtype, self.device = autocast_dtype, device
+        durations_s = dataset["duration_s"][:]
+        self.durations_s = [[duration / speed for speed in (1.0, *speed_factors)] for duration in durations_s]
+        self.clips: list[list[str]] = []  # names of an utterance and its copies
+        self._source: dict[str, tuple[int, float]] = {}  # clip -> row and speed
+        rows = enumerate(tqdm(dataset["audio"], desc="audio", unit="clip", disable=not progress))
+        bad_files = []
+        for row, audio in rows:
+            try:
+                content = _content_hash(audio)
+            except OSError as error:
+                bad_files.append(f"{audio['path']}: not readable ({error.strerror})")
+                continue
+            longest = self.extractor.max_duration_s
+            self.clips.append([])
+            for speed, duration_s in zip((1.0, *speed_factors), self.durations_s[row]):
+                name = clip_name(content, speed, longest if longest and duration_s > longest else None)
+                self.clips[-1].append(name)
+                self._source.setdefault(name, (row, speed))
+        if bad_files:
+            raise CorpusError(f"{len(bad_files)} audio files cannot be read:\n{listed(bad_files)}")
+
+        root = cache_root(cache_dir)
+        self.kinds = {kind: ShardedFeatures(root, kind, settings) for kind, settings in self._settings(dtype).items()}
+        seconds = {name: self.durations_s[row][self.clips[row].index(name)] for name, (row, _) in self._source.items()}
+        if self.config.use_weighted_layer_sum and not all_layers_confirmed:
+            self._ask_for_all_layers(seconds, dtype)
+        model.to(device).eval()
+        for kind, features in self.kinds.items():
+            num_bytes = partial(self._num_bytes, kind, dtype)
+            features.build(seconds, num_bytes, self._load, partial(self._compute, kind), progress)
+        del self.encoder
+
+    def _settings(self, dtype: str) -> dict[str, dict]:
+        """What each kind of features depends on. A cut clip has a name of its own (`clip_name`)."""
+        extractor = self.extractor
+        common = {"sampling_rate": extractor.sampling_rate, "level_dbfs": extractor.level_dbfs, "dtype": dtype}
+        any_model = PreTrainedConfig().to_dict()
+        encoder_config = {
+            name: value for name, value in self.config.encoder_config.to_dict().items() if name not in any_model
+        }
+        settings = {
+            "encoder": {
+                **common,
+                "weights": weights_hash(self.encoder.encoder),
+                "encoder_config": {"model_type": self.config.encoder_config.model_type, **encoder_config},
+                "computed_in": str(self.autocast_dtype or self.encoder.encoder.dtype),
+                "layers": "all" if self.config.use_weighted_layer_sum else "last",
+                # Only the released model reads the silence behind a clip.
+                "frames": "real" if self.config.use_masks else "all",
+                **{name: getattr(extractor, name) for name in ("encoder_input", "feature_size", "do_normalize")},
+                "encoder_context": extractor.encoder_context,
+            }
+        }
+        for branch in self.config.branches:
+            padded_to_s = extractor.max_duration_s if extractor.pad_to_max_duration else None
+            settings[branch] = {**common, **getattr(extractor, branch), "padded_to_s": padded_to_s}
+        return settings
+
+    def _num_bytes(self, kind: str, dtype: str, duration_s: float) -> float:
+        """Size of a clip's features, near enough to plan by."""
+        size = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
+        extractor = self.extractor
+        if extractor.max_duration_s is not None:
+            duration_s = min(duration_s, extractor.max_duration_s)
+        if kind != "encoder":
+            settings = getattr(extractor, kind)
+            bins = settings["num_mel_bins"] if kind == "spectrogram" else settings["num_mfcc"]
+            duration_s = extractor.max_duration_s if extractor.pad_to_max_duration else duration_s
+            return size * bins * duration_s * 1000 / settings["hop_ms"]
+        if not self.config.use_masks and extractor.encoder_context == "padded":
+            duration_s = max(duration_s, WHISPER_WINDOW_S)
+        rates = {"waveform": extractor.sampling_rate, "log_mel": 100, "fbank": 50}  # of the encoder's input, a second
+        rate = rates[extractor.encoder_input]
+        num_frames = int(self.encoder.num_frames(torch.tensor([round(rate * duration_s)])))
+        num_layers = self.config.encoder_config.num_hidden_layers + 1 if self.config.use_weighted_layer_sum else 1
+        return size * self.encoder.output_size * num_layers * num_frames
+
+    def _ask_for_all_layers(self, seconds: Mapping[str, float], dtype: str) -> None:
+        missing = self.kinds["encoder"].missing(seconds)
+        if missing:
+            num_bytes = sum(self._num_bytes("encoder", dtype, duration_s) for duration_s in missing.values())
+            raise CacheError(
+                f"A weighted sum of layers needs every layer of the encoder: about {num_bytes / 1e9:.2f} GB for "
+                f"{len(missing)} clips. Agree with --cache_all_layers, or do without --use_weighted_layer_sum."
+            )
+
+    def _load(self, clip: str) -> np.ndarray:
+        row, speed = self._source[clip]
+        audio = self.dataset[row]["audio"]
+        waveform, sampling_rate = read_audio(audio)
+        try:
+            # Taken for a recording at another rate, the resampled clip plays at another speed.
+            return self.extractor.prepare_waveform(waveform, round(sampling_rate * speed))
+        except ValueError as error:
+            raise CorpusError(f"{audio['path']}: {error}") from error
+
+    @torch.no_grad()
+    def _compute(self, kind: str, waveforms: list[np.ndarray]) -> list[torch.Tensor]:
+        """Each clip's features (frames, ...), without padding."""
+        features = self.extractor.extract(*self.extractor.stack(waveforms, self.device), (kind,))
+        if kind != "encoder":
+            frames, mask = features[kind], features[f"{kind}_mask"]
+        else:
+            every_layer = self.config.use_weighted_layer_sum
+            enabled = {"dtype": self.autocast_dtype, "enabled": self.autocast_dtype is not None}
+            with maybe_autocast(torch.device(self.device).type, **enabled):
+                output, mask = self.encoder.encode(features["input_features"], features["attention_mask"], every_layer)
+            frames = torch.stack(output.hidden_states, dim=2) if every_layer else output.last_hidden_state
+            mask = mask if self.config.use_masks else torch.ones_like(mask)
+        return [clip[:num_frames] for clip, num_frames in zip(frames, mask.sum(dim=1).tolist())]
+
+    def _item(self, row: int, version: int = 0) -> dict[str, torch.Tensor]:
+        item = labels_of(self._labels[row])
+        for kind, features in self.kinds.items():
+            name = "encoder_frames" if kind == "encoder" else kind
+            item[name] = features.read(self.clips[row][version])
+            item[f"{name}_mask"] = torch.ones(len(item[name]), dtype=torch.long)
+        return item
+
+    def subset(self, rows: Sequence[int]) -> FeatureSubset:
+        """The utterances of a fold's validation or test part, in the order of `rows`, as they are."""
+        return FeatureSubset([[(partial(self._item, row), self.durations_s[row][0])] for row in rows])
+
+    def training_subset(
+        self, rows: Sequence[int], augment: Callable | None = None, crop_s: float | None = None
+    ) -> FeatureSubset:
+        """The utterances of a fold's training part, in the order of `rows`, each time at a random speed."""
+        versions = [
+            [(partial(self._item, row, version), duration) for version, duration in enumerate(self.durations_s[row])]
+            for row in rows
+        ]
+        return FeatureSubset(versions, augment, crop_s)
+
+
+def _content_hash(audio: Mapping) -> str:
+    """SHA-256 of an audio file."""
+    content = audio["bytes"] if audio.get("bytes") is not None else Path(audio["path"]).read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line
+
+
+def _folders(root: Path, names: Sequence[str]) -> list[Path]:
+    found = {path.parent.name: path.parent for path in sorted(root.glob("*/settings.json"))}
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise CacheError(f"No such features in {root}: {', '.join(unknown)}. `info` lists what there is.")
+    return [found[name] for name in names] if names else list(found.values())
+
+
+def info(root: Path, names: Sequence[str] = ()) -> str:
+    """A line for each kind of features and its settings: how many clips, how large, and of what."""
+    check_format(root)
+    lines = []
+    for folder in _folders(root, names):
+        settings = json.loads((folder / "settings.json").read_text())
+        shards = list(folder.glob("*.safetensors"))
+        num_clips = 0
+        for shard in shards:
+            try:
+                with safe_open(shard, "pt") as content:
+                    num_clips += len(content.keys())
+            except SafetensorError:
+                logger.warning(f"{shard} is damaged; the next build computes it again.")
+        size = sum(shard.stat().st_size for shard in shards)
+        parts = [f"{num_clips} clips, {size / 1e6:.1f} MB in {len(shards)} shards, {settings['dtype']}"]
+        if settings["kind"] == "encoder":
+            parts.append(
+                f"{settings['encoder_config']['model_type']}, weights {settings['weights'][:12]}, "
+                f"{settings['layers']} layers, context {settings['encoder_context']}"
+            )
+        lines.append(f"{folder.name}: {'; '.join(parts)}")
+    return "\n".join(lines) or f"Nothing in {root}."
+
+
+def verify(root: Path, names: Sequence[str] = (), progress: bool = True) -> list[Path]:
+    """Shards that are not as they were written."""
+    check_format(root)
+    shards = [path for folder in _folders(root, names) for path in sorted(folder.glob("*.safetensors"))]
+    bar = tqdm(shards, desc="shards", unit="shard", disable=not progress)
+    return [path for path in bar if intact_clips(path) is None]
+
+
+def clear(root: Path, names: Sequence[str] = ()) -> None:
+    """Remove cached features, of any version when no names are given."""
+    if names:
+        for folder in _folders(root, names):
+            shutil.rmtree(folder)
+    else:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=("info", "verify", "clear"))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="As `info` lists them. Default: all.")
+    parser.add_argument("--cache_dir", help=f"As given to run_ser.py. Default: {HF_HOME}.")
+    arguments = parser.parse_args()
+    root = cache_root(arguments.cache_dir)
+    try:
+        if arguments.action == "info":
+            print(info(root, arguments.names))
+        elif arguments.action == "clear":
+            clear(root, arguments.names)
+        else:
+            damaged = verify(root, arguments.names)
+            if damaged:
+                sys.exit("Damaged; the next build computes these again:\n" + "\n".join(map(str, damaged)))
+            print("Every shard is as it was written.")
+    except (CacheError, OSError) as error:
+        sys.exit(f"feature_cache: {error}")
+
+
+if __name__ == "__main__":
+    main()
