@@ -30,6 +30,10 @@ FBANK_STRIDE = 2
 FBANK_FLOOR = 1.192092955078125e-07
 
 MAX_CHANNELS = 32
+# So many neighbouring mel filters are applied at a time, to the FFT bins that they read: most of a bank is zeros.
+FILTERS_AT_A_TIME = 16
+# Samples of clips whose features a CPU computes at a time: so many stay in its cache.
+SAMPLES_AT_A_TIME = 2**18
 
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 # What a setting may be, where it is a choice.
@@ -66,10 +70,34 @@ MFCC_DEFAULTS = {
 
 
 @lru_cache(maxsize=16)
-def _mel_filters(n_fft: int, num_mel_bins: int, sampling_rate: int, scale: str, norm: str | None) -> np.ndarray:
-    """Mel filter bank of shape (n_fft // 2 + 1, num_mel_bins), float32."""
+def _mel_bands(
+    n_fft: int, num_mel_bins: int, sampling_rate: int, scale: str, norm: str | None
+) -> list[tuple[slice, np.ndarray]]:
+    """
+    Mel filter bank in bands of neighbouring filters: the FFT bins that a band reads, few for the low ones, and its
+    filters (those bins, mel bins), float32.
+    """
     filters = mel_filter_bank(n_fft // 2 + 1, num_mel_bins, 0.0, sampling_rate / 2, sampling_rate, norm, scale)
-    return filters.astype(np.float32)
+    bands = []
+    for first in range(0, num_mel_bins, FILTERS_AT_A_TIME):
+        band = filters[:, first : first + FILTERS_AT_A_TIME].astype(np.float32)
+        read = np.flatnonzero(band.any(axis=1))
+        bins = slice(int(read[0]), int(read[-1]) + 1) if read.size else slice(0, 1)
+        bands.append((bins, np.ascontiguousarray(band[bins])))
+    return bands
+
+
+def to_mel(
+    power: torch.Tensor,
+    n_fft: int,
+    sampling_rate: int,
+    num_mel_bins: int,
+    scale: str = "slaney",
+    norm: str | None = "slaney",
+) -> torch.Tensor:
+    """Mel power spectra (..., num_mel_bins) of power spectra (..., n_fft // 2 + 1)."""
+    bands = _mel_bands(n_fft, num_mel_bins, sampling_rate, scale, norm)
+    return torch.cat([power[..., bins] @ torch.from_numpy(band).to(power.device) for bins, band in bands], dim=-1)
 
 
 @lru_cache(maxsize=4)
@@ -123,26 +151,49 @@ def encoder_input_of(encoder_config) -> str:
     )
 
 
-def _extend(waveforms: torch.Tensor, lengths: torch.Tensor, pad: int, extent: torch.Tensor, reflect: bool):
+def _samples_at(position: torch.Tensor, waveforms: torch.Tensor, lengths: torch.Tensor, extent: torch.Tensor):
     """
-    Each clip with `pad` samples before and after it, so that no frame depends on the batch's padding.
-
-    The signal is the clip, then silence up to `extent` samples; it is mirrored at both ends of that (`reflect`) or
-    continued with silence. Mirroring goes on as often as it takes: a clip may be shorter than half a window.
+    Samples of the clip, then silence up to `extent`, mirrored at both ends of that as often as it takes: a clip may be
+    shorter than half a window.
 
     Args:
+        position: (batch, positions), in samples; any integers.
         waveforms: (batch, samples). lengths, extent: (batch,), in samples.
+    Returns:
+        (batch, positions).
+    """
+    period = (2 * (extent - 1)).clamp(min=1)[:, None]
+    source = position.remainder(period)
+    source = torch.minimum(source, period - source) * (extent > 1)[:, None]
+    return waveforms.gather(1, source.clamp(max=waveforms.shape[1] - 1)) * (source < lengths[:, None])
+
+
+def _extend(waveforms: torch.Tensor, lengths: torch.Tensor, pad: int, reflect: bool) -> torch.Tensor:
+    """
+    Each clip mirrored (`reflect`) or continued with silence over `pad` samples before and after it, so that no frame
+    depends on the batch's padding.
+
+    Args:
+        waveforms: (batch, samples), zero behind each clip. lengths: (batch,), in samples.
     Returns:
         (batch, samples + 2 * pad).
     """
-    position = torch.arange(-pad, waveforms.shape[1] + pad, device=waveforms.device)[None, :]
+    signal = torch.nn.functional.pad(waveforms, (pad, pad))
     if reflect:
-        period = (2 * (extent - 1)).clamp(min=1)[:, None]
-        position = position.remainder(period)
-        position = torch.minimum(position, period - position)
-        position = position * (extent > 1)[:, None]
-    inside = (position >= 0) & (position < lengths[:, None])
-    return waveforms.gather(1, position.clamp(0, waveforms.shape[1] - 1).expand(inside.shape)) * inside
+        edge = torch.arange(pad, device=waveforms.device)
+        position = torch.cat(((edge - pad).expand(len(lengths), -1), lengths[:, None] + edge), dim=1)
+        signal = signal.scatter(1, position + pad, _samples_at(position, waveforms, lengths, lengths))
+    return signal
+
+
+def _windowed_power(frames: torch.Tensor, window: str, window_length: int) -> torch.Tensor:
+    """Power spectra (..., n_fft // 2 + 1) of frames (..., n_fft), the window in their middle."""
+    n_fft = frames.shape[-1]
+    before = (n_fft - window_length) // 2
+    weights = WINDOWS[window](window_length, device=frames.device)
+    weights = torch.nn.functional.pad(weights, (before, n_fft - window_length - before))
+    spectrum = torch.fft.rfft(frames * weights)
+    return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 
 def to_level(waveforms: torch.Tensor, lengths: torch.Tensor, level_dbfs: float) -> torch.Tensor:
@@ -167,7 +218,6 @@ def power_spectrogram(
     hop_length: int,
     window: str = "hann",
     pad_mode: str = "reflect",
-    extent: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Power spectrum of centred frames, equal for a clip alone and in any batch.
@@ -175,22 +225,11 @@ def power_spectrogram(
     Args:
         waveforms: (batch, samples), zero behind each clip. lengths: (batch,), in samples.
         n_fft, window_length, hop_length: in samples.
-        extent: (batch,), the length in samples at whose end the signal is mirrored; by default the clip's.
     Returns:
         (batch, 1 + samples // hop_length, n_fft // 2 + 1); clip i has `1 + lengths[i] // hop_length` real frames.
     """
-    extent = lengths if extent is None else extent
-    signal = _extend(waveforms, lengths, n_fft // 2, extent, pad_mode == "reflect")
-    spectrum = torch.stft(
-        signal,
-        n_fft,
-        hop_length,
-        window_length,
-        WINDOWS[window](window_length, device=signal.device),
-        center=False,
-        return_complex=True,
-    )
-    return spectrum.abs().square().transpose(1, 2)
+    signal = _extend(waveforms, lengths, n_fft // 2, pad_mode == "reflect")
+    return _windowed_power(signal.unfold(1, n_fft, hop_length), window, window_length)
 
 
 def amplitude_to_db(power: torch.Tensor, mask: torch.Tensor, top_db: float = 80.0) -> torch.Tensor:
@@ -199,9 +238,28 @@ def amplitude_to_db(power: torch.Tensor, mask: torch.Tensor, top_db: float = 80.
 
     The values of torchaudio's `AmplitudeToDB("power", top_db)` applied to each clip alone.
     """
-    decibels = 10.0 * power.clamp(min=1e-10).log10()
-    loudest = decibels.masked_fill(mask[:, :, None] == 0, -100.0).amax(dim=(1, 2), keepdim=True)
-    return torch.maximum(decibels, loudest - top_db)
+    decibels = 10.0 * (power * mask[:, :, None]).clamp(min=1e-10).log10()
+    return torch.maximum(decibels, decibels.amax(dim=(1, 2), keepdim=True) - top_db)
+
+
+class _Spectra:
+    """
+    The power spectra of a batch. Features of the same windows and hops share one.
+
+    Args:
+        waveforms: (batch, samples), zero behind each clip. lengths: (batch,), in samples.
+    """
+
+    def __init__(self, waveforms: torch.Tensor, lengths: torch.Tensor):
+        self.waveforms, self.lengths = waveforms, lengths
+        self._computed = {}
+
+    def power(self, n_fft: int, window_length: int, hop_length: int, window: str = "hann", pad_mode: str = "reflect"):
+        """`power_spectrogram`, computed once."""
+        settings = (n_fft, window_length, hop_length, window, pad_mode)
+        if settings not in self._computed:
+            self._computed[settings] = power_spectrogram(self.waveforms, self.lengths, *settings)
+        return self._computed[settings]
 
 
 class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
@@ -417,7 +475,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         if self.return_raw:
             raw = BatchFeature({"input_values": waveforms})
             return self.pad(raw, padding, return_tensors=return_tensors, **kwargs)
-        features = self.extract(*self.stack(waveforms, device))
+        features = self._extract_in_parts(waveforms, device)
         if return_tensors != "pt":
             features = {name: tensor.cpu().numpy() for name, tensor in features.items()}
         return BatchFeature(features)
@@ -438,13 +496,47 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         # [0.1, 0.2] is one recording, [[0.1, 0.2]] and [array] are batches; an array is always one recording.
         return isinstance(raw_speech, (list, tuple)) and len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
 
-    def stack(self, waveforms: list[np.ndarray], device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-        """A padded batch (batch, samples) of recordings (samples,) from `prepare_waveform`, and their lengths."""
+    def stack(
+        self, waveforms: list[np.ndarray], device: str = "cpu", width: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        A padded batch (batch, samples), at least `width` samples wide, of recordings (samples,) from
+        `prepare_waveform`, and their lengths.
+        """
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        batch = torch.full((len(waveforms), int(lengths.max())), self.padding_value)
+        batch = torch.full((len(waveforms), max(int(lengths.max()), width)), self.padding_value)
         for row, waveform in zip(batch, waveforms):
             row[: len(waveform)] = torch.from_numpy(waveform)
         return batch.to(device), lengths.to(device)
+
+    def _extract_in_parts(self, waveforms: list[np.ndarray], device: str) -> dict[str, torch.Tensor]:
+        """Features of a batch, on a CPU a few clips at a time, put together to the longest."""
+        longest = max(map(len, waveforms))
+        # Behind a clip in Whisper's own window lies silence, which is no zero: all are padded alike.
+        width = longest if self.encoder_context == "padded" else 0
+        num_samples = SAMPLES_AT_A_TIME if torch.device(device).type == "cpu" else len(waveforms) * longest
+        parts, start = [], 0
+        while start < len(waveforms):
+            end, widest = start + 1, max(len(waveforms[start]), width)
+            while end < len(waveforms):
+                wider = max(widest, len(waveforms[end]))
+                if wider * (end + 1 - start) > num_samples:
+                    break
+                end, widest = end + 1, wider
+            batch, lengths = self.stack(waveforms[start:end], device, width)
+            parts.append(self.extract(batch, lengths))
+            start = end
+        if len(parts) == 1:
+            return parts[0]
+        features = {}
+        for name in parts[0]:
+            tensors = [part[name] for part in parts]
+            num_frames = max(tensor.shape[1] for tensor in tensors)
+            features[name] = tensors[0].new_empty(len(waveforms), num_frames, *tensors[0].shape[2:])
+            for rows, tensor in zip(features[name].split([len(tensor) for tensor in tensors]), tensors):
+                rows[:, : tensor.shape[1]] = tensor
+                rows[:, tensor.shape[1] :] = 0
+        return features
 
     def extract(
         self, waveforms: torch.Tensor, lengths: torch.Tensor, parts: tuple[str, ...] | None = None
@@ -466,68 +558,74 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
     def _extract(
         self, waveforms: torch.Tensor, lengths: torch.Tensor, parts: tuple[str, ...]
     ) -> dict[str, torch.Tensor]:
-        waveforms = waveforms * frame_mask(lengths, waveforms.shape[1])
+        waveforms = waveforms * (torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None])
         if self.max_duration_s is not None:
             samples = round(self.max_duration_s * self.sampling_rate)
             waveforms, lengths = waveforms[:, :samples], lengths.clamp(max=samples)
         if self.level_dbfs is not None:
             waveforms = to_level(waveforms, lengths, self.level_dbfs)
+        spectra = _Spectra(waveforms, lengths)
         features = {}
-        if "encoder" in parts:
-            read = {"log_mel": self._log_mel, "fbank": self._fbank, "waveform": self._waveform}
-            features |= read[self.encoder_input](waveforms, lengths)
+        if "encoder" in parts and self.encoder_input == "log_mel":
+            features |= self._log_mel(spectra)
+        elif "encoder" in parts:
+            features |= (self._fbank if self.encoder_input == "fbank" else self._waveform)(waveforms, lengths)
         if self.pad_to_max_duration:
             waveforms = torch.nn.functional.pad(waveforms, (0, samples - waveforms.shape[1]))
-            lengths = torch.full_like(lengths, samples)
+            spectra = _Spectra(waveforms, torch.full_like(lengths, samples))
         if "spectrogram" in parts:
-            mel, mask = self._mel(waveforms, lengths, "spectrogram")
+            mel, mask = self._mel(spectra, "spectrogram")
             mel = amplitude_to_db(mel, mask) if self.spectrogram["decibel"] else mel
             features |= {"spectrogram": mel * mask[:, :, None], "spectrogram_mask": mask}
         if "mfcc" in parts:
-            mel, mask = self._mel(waveforms, lengths, "mfcc")
+            mel, mask = self._mel(spectra, "mfcc")
             dct = torch.from_numpy(_dct_matrix(self.mfcc["num_mfcc"], self.mfcc["num_mel_bins"])).to(mel.device)
             features |= {"mfcc": (amplitude_to_db(mel, mask) @ dct) * mask[:, :, None], "mfcc_mask": mask}
         return features
 
-    def _mel(self, waveforms: torch.Tensor, lengths: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mel(self, spectra: _Spectra, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Mel power spectrogram (batch, frames, bins) of the named branch, and its mask."""
         settings = getattr(self, name)
         window_length = round(settings["window_ms"] * self.sampling_rate / 1000)
         n_fft = settings["n_fft"] or window_length
         hop_length = self.hop_length(name)
-        power = power_spectrogram(
-            waveforms, lengths, n_fft, window_length, hop_length, settings["window"], settings["pad_mode"]
-        )
-        filters = _mel_filters(
-            n_fft, settings["num_mel_bins"], self.sampling_rate, settings["mel_scale"], settings["mel_norm"]
-        )
+        power = spectra.power(n_fft, window_length, hop_length, settings["window"], settings["pad_mode"])
         # An odd window is one sample short of being centred on the clip's last.
-        mask = frame_mask(1 + (lengths - n_fft % 2) // hop_length, power.shape[1])
-        return power @ torch.from_numpy(filters).to(power.device), mask
+        mask = frame_mask(1 + (spectra.lengths - n_fft % 2) // hop_length, power.shape[1])
+        mel = (settings[name] for name in ("num_mel_bins", "mel_scale", "mel_norm"))
+        return to_mel(power, n_fft, self.sampling_rate, *mel), mask
 
-    def _log_mel(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _log_mel(self, spectra: _Spectra) -> dict[str, torch.Tensor]:
         """`input_features` and `attention_mask` with the values of `WhisperFeatureExtractor` on each clip."""
+        waveforms, lengths = spectra.waveforms, spectra.lengths
+        n_fft, hop_length = WHISPER_N_FFT, WHISPER_HOP_LENGTH
         window = WHISPER_WINDOW_S * self.sampling_rate
         longest = waveforms.shape[1]
-        if self.encoder_context == "padded":
-            longest = max(longest, window)
-        # Whisper computes the spectrum with silence up to 30 s behind the clip: its last frames see that silence (and
-        # may be the loudest, hence the two more), and only a clip of 30 s or more is mirrored at its end.
-        waveforms = torch.nn.functional.pad(waveforms, (0, longest - waveforms.shape[1] + WHISPER_N_FFT))
+        mel = to_mel(spectra.power(n_fft, n_fft, hop_length), n_fft, self.sampling_rate, self.feature_size)
+
+        # Whisper computes the spectrum with silence up to 30 s behind the clip: the frames that reach over the clip's
+        # end see that silence (and may be the loudest), and only a clip of 30 s or more is mirrored at its end.
         extent = lengths.clamp(min=window)
-        power = power_spectrogram(waveforms, lengths, WHISPER_N_FFT, WHISPER_N_FFT, WHISPER_HOP_LENGTH, extent=extent)
-        filters = _mel_filters(WHISPER_N_FFT, self.feature_size, self.sampling_rate, "slaney", "slaney")
-        log_mel = (power @ torch.from_numpy(filters).to(power.device)).clamp(min=1e-10).log10()
-        # Behind 30 s, or a longer clip's end, lies silence, not what was mirrored there.
-        last = extent // WHISPER_HOP_LENGTH
-        log_mel = log_mel.masked_fill(frame_mask(last, log_mel.shape[1])[:, :, None] == 0, -10.0)
-        loudest = log_mel.amax(dim=(1, 2), keepdim=True)
-        log_mel = (torch.maximum(log_mel, loudest - 8.0) + 4.0) / 4.0
+        first = ((lengths - n_fft // 2) // hop_length + 1).clamp(min=0)
+        over_end = first[:, None] + torch.arange(-(-n_fft // hop_length), device=lengths.device)
+        position = (over_end * hop_length - n_fft // 2)[:, :, None] + torch.arange(n_fft, device=lengths.device)
+        frames = _samples_at(position.flatten(1), waveforms, lengths, extent).unflatten(1, position.shape[1:])
+        mel = torch.nn.functional.pad(mel, (0, 0, 0, over_end.shape[1]))
+        over_end = over_end[:, :, None].expand(-1, -1, mel.shape[2])
+        power = _windowed_power(frames, "hann", n_fft)
+        mel = mel.scatter(1, over_end, to_mel(power, n_fft, self.sampling_rate, self.feature_size))
+        # Behind these, and behind 30 s or a longer clip's end, lies silence, not what was mirrored there.
+        last = extent // hop_length
+        mel = mel * frame_mask(torch.minimum(first + frames.shape[1], last), mel.shape[1])[:, :, None]
 
         # A begun frame counts, but Whisper drops that of a clip longer than 30 s.
-        max_frames = (longest if longest > window else longest + WHISPER_HOP_LENGTH - 1) // WHISPER_HOP_LENGTH
-        log_mel = log_mel[:, :max_frames]
-        begun = (lengths + WHISPER_HOP_LENGTH - 1) // WHISPER_HOP_LENGTH
+        longest = max(longest, window) if self.encoder_context == "padded" else longest
+        max_frames = (longest if longest > window else longest + hop_length - 1) // hop_length
+        log_mel = mel.clamp(min=1e-10).log10()
+        loudest = log_mel.amax(dim=(1, 2), keepdim=True)
+        log_mel = torch.nn.functional.pad(log_mel, (0, 0, 0, max_frames - log_mel.shape[1]), value=-10.0)
+        log_mel = (torch.maximum(log_mel, loudest - 8.0) + 4.0) * 0.25
+        begun = (lengths + hop_length - 1) // hop_length
         mask = frame_mask(torch.minimum(begun, last), max_frames)
         if self.encoder_context == "clip":
             log_mel = log_mel * mask[:, :, None]

@@ -454,12 +454,17 @@ class CoAttention(nn.Module):
         """
         query = self.learned_query.expand(frames.shape[0], -1) if branches is None else self.query(branches)
         query = query.unflatten(1, (self.num_heads, -1))
-        key = self.key(frames).unflatten(2, (self.num_heads, -1))
-        value = self.value(frames).unflatten(2, (self.num_heads, -1))
-        scores = torch.einsum("bhd,bthd->bht", query, key) / sqrt(query.shape[-1])
+        key, value, key_bias, value_bias = (
+            parameter.unflatten(0, (self.num_heads, -1))
+            for parameter in (self.key.weight, self.value.weight, self.key.bias, self.value.bias)
+        )
+        # One query a clip: it is taken to the frames, and what is attended to the values, not every frame to both.
+        scores = torch.einsum("bhf,btf->bht", torch.einsum("bhd,hdf->bhf", query, key), frames)
+        scores = (scores + torch.einsum("bhd,hd->bh", query, key_bias)[:, :, None]) / sqrt(query.shape[-1])
         scores = scores.masked_fill(mask[:, None, :] == 0, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
-        return torch.einsum("bht,bthd->bhd", weights, value).flatten(1), weights
+        attended = torch.einsum("bht,btf->bhf", weights, frames)
+        return (torch.einsum("bhf,hdf->bhd", attended, value) + value_bias).flatten(1), weights
 
 
 class PositionalGate(nn.Module):

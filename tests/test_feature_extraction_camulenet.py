@@ -256,6 +256,22 @@ def test_a_batch_equals_its_clips(arguments, longest_s):
                 assert not batch[name][row][mask == 0].any()
 
 
+@pytest.mark.parametrize("samples_at_a_time", [1, 40000, 10**9])
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_batch_in_parts_equals_the_whole(monkeypatch, context, samples_at_a_time):
+    """The extractor computes a few clips at a time, the model all of its batch at once."""
+    waves = [noise(length, seed) for seed, length in enumerate((9280, 31 * RATE, 10240, 20000, 20000, 1))]
+    lengths = torch.tensor([len(wave) for wave in waves])
+    extractor = CAMuLeNetFeatureExtractor(encoder_context=context)
+    whole = extractor.extract(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths)
+    monkeypatch.setattr("modeling_camulenet.feature_extraction_camulenet.SAMPLES_AT_A_TIME", samples_at_a_time)
+    parts = extractor(waves, return_tensors="pt")
+    assert list(parts) == list(whole)
+    for name, value in parts.items():
+        assert value.dtype == whole[name].dtype
+        assert_close(value, whole[name], max(float(whole[name].abs().max()), 1.0))
+
+
 def test_behind_a_clip_of_a_padded_batch_lies_silence():
     """Nothing that Whisper mirrors at 30 s returns behind a clip that is batched with a recording of 62 s."""
     extractor = CAMuLeNetFeatureExtractor(encoder_context="padded", branches=[])

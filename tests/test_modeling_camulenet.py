@@ -560,6 +560,20 @@ def test_co_attention_by_hand():
     assert_close(attended, torch.tensor([[first, second]]), 1e-6)
 
 
+@torch.no_grad()
+def test_co_attention_is_multi_head_attention():
+    attention = CoAttention(query_size=6, frame_size=10, hidden_size=8, num_heads=4)
+    queries, frames = torch.randn(3, 6), torch.randn(3, 5, 10)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    attended, weights = attention(queries, frames, mask)
+    query, key, value = attention.query(queries)[:, None], attention.key(frames), attention.value(frames)
+    query, key, value = (part.unflatten(2, (4, 2)).transpose(1, 2) for part in (query, key, value))
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, mask[:, None, None, :].bool())
+    assert_close(attended, expected.flatten(1), 1e-6)
+    scores = (query @ key.transpose(2, 3) / 2**0.5).masked_fill(mask[:, None, None, :] == 0, -torch.inf)
+    assert_close(weights, scores.softmax(dim=-1)[:, :, 0], 1e-6)
+
+
 @pytest.mark.parametrize("name", ["co_attention", "attention", "padded", "gate", "as released"])
 @torch.no_grad()
 def test_attention_weights(build, clips, name):
