@@ -18,11 +18,11 @@ class SpecAugment:
         self.max_share = max_share
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """Masked copy of one clip's features (frames, bins)."""
-        masked = features.T  # torchaudio: (bins, frames)
+        """Masked copy of one clip's features (frames, bins), or (frames, layers, bins) masked alike in every layer."""
+        masked = features.movedim(0, -1)  # torchaudio: (..., bins, frames)
         fill = float(features.mean())
-        frequency = FrequencyMasking(int(self.max_share * masked.shape[0]) + 1)
-        time = TimeMasking(int(self.max_share * masked.shape[1]) + 1)
+        frequency = FrequencyMasking(int(self.max_share * masked.shape[-2]) + 1)
+        time = TimeMasking(int(self.max_share * masked.shape[-1]) + 1)
         for _ in range(self.num_masks):
             masked = time(frequency(masked, fill), fill)
-        return masked.T
+        return masked.movedim(-1, 0)

@@ -89,7 +89,8 @@ class FeatureSubset(torch.utils.data.Dataset):
     Args:
         versions: for each utterance the versions to draw from, with torch's generator: features and labels by name, or
             a function that reads them, each with its duration in seconds.
-        augment: maps a clip's features (frames, bins) to altered ones, or `None`.
+        augment: maps a clip's features (frames, bins), or those of all layers (frames, layers, bins), to altered
+            ones, or `None`.
         crop_s: longer clips are cut to a random stretch of this many seconds, or `None`.
     """
 
@@ -117,7 +118,7 @@ class FeatureSubset(torch.utils.data.Dataset):
             item = random_stretch(item, self.crop_s / duration_s)
         if self.augment is None:
             return item
-        return {name: self.augment(tensor) if tensor.ndim == 2 else tensor for name, tensor in item.items()}
+        return {name: self.augment(tensor) if tensor.ndim >= 2 else tensor for name, tensor in item.items()}
 
 
 class LengthBuckets(torch.utils.data.Sampler):
