@@ -11,8 +11,9 @@
             locks/                          which process builds which shard
 
 A shard is whole or not there, and what it holds is a function of its plan alone: not of interruptions, nor of the
-process that built it. Safetensors rather than Arrow, since reading is equally fast (benchmarks/cache_format.py) and it
-has bfloat16; a shard is mapped for the moment of a reading only, so that resident memory does not grow with a corpus.
+process that built it. Safetensors rather than Arrow, since it has bfloat16 and names each clip's tensor. A shard is
+opened for the moment of a reading only: a clip then takes 0.4 ms instead of Arrow's 0.06 ms, and resident memory does
+not grow with the corpus, where either format held open maps all of it (benchmarks/cache_format.py).
 """
 
 import argparse

@@ -4,13 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from encoders import ENCODERS
 from safetensors import safe_open
 from safetensors.torch import load_file
 from test_fine_tuning import ROOT, losses, probabilities, save_checkpoint
@@ -29,7 +27,8 @@ from ser_protocol.statistics import read_predictions
 
 FLAGS = ("--preset", "camulenet-small", "--trainable_encoder_layers", 0)
 FOLDS = ("fold_00", "fold_01", "fold_02")
-assert ENCODERS
+# Of probabilities, in half precision: tones, whose cells hardly vary in time, are the worst case of the deviations.
+TOLERANCE = 3e-3
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,6 @@ def test_a_reloaded_fold_gives_its_predictions(cached_run, data, remote, tmp_pat
     for number, folder in enumerate(FOLDS):
         own = table[table["fold"] == number]
         if remote:
-            classes = {"trust_remote_code": True, "code_revision": None}
             script = (
                 "import sys, torch, json, soundfile\n"
                 "from transformers import AutoModelForAudioClassification as A, AutoFeatureExtractor as F\n"
@@ -142,7 +140,6 @@ def test_a_reloaded_fold_gives_its_predictions(cached_run, data, remote, tmp_pat
                 "print(json.dumps([*output.logits.softmax(-1)[0].tolist(), *output.gender_logits.softmax(-1)[0]"
                 ".tolist()]))\n"
             )
-            assert classes
             if number:
                 continue
             path = data[3] / f"{own.index[3].removeprefix('ravdess/')}.wav"
@@ -150,7 +147,7 @@ def test_a_reloaded_fold_gives_its_predictions(cached_run, data, remote, tmp_pat
             command = [sys.executable, "-c", script, str(out / folder), str(path)]
             done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
             assert done.returncode == 0, done.stderr[-2000:]
-            np.testing.assert_allclose(json.loads(done.stdout), own[names].to_numpy()[3], rtol=0, atol=1e-3)
+            np.testing.assert_allclose(json.loads(done.stdout), own[names].to_numpy()[3], rtol=0, atol=TOLERANCE)
             continue
         model = AutoModelForAudioClassification.from_pretrained(out / folder).eval()
         extractor = AutoFeatureExtractor.from_pretrained(out / folder)
@@ -159,7 +156,23 @@ def test_a_reloaded_fold_gives_its_predictions(cached_run, data, remote, tmp_pat
             with torch.no_grad():
                 output = model(**extractor(waveform, sampling_rate=rate, return_tensors="pt"))
             heads = torch.cat((output.logits.softmax(-1), output.gender_logits.softmax(-1)), dim=1)[0]
-            np.testing.assert_allclose(own.loc[utterance_id, names].tolist(), heads.tolist(), rtol=0, atol=1e-3)
+            np.testing.assert_allclose(own.loc[utterance_id, names].tolist(), heads.tolist(), rtol=0, atol=TOLERANCE)
+
+
+def test_in_single_precision_predictions_are_the_checkpoints(arguments, data, tmp_path):
+    flags = ("--num_folds", 3, "--folds", 0, "--num_train_epochs", 1, "--cache_dtype", "float32")
+    call(*arguments, *flags, "--output_dir", tmp_path)
+    folder = tmp_path / "fold_00"
+    own = read_predictions(folder / "predictions.csv").set_index("utterance_id")
+    model, extractor = (
+        auto.from_pretrained(folder) for auto in (AutoModelForAudioClassification, AutoFeatureExtractor)
+    )
+    for utterance_id in own.index:
+        waveform, rate = soundfile.read(data[3] / f"{utterance_id.removeprefix('ravdess/')}.wav")
+        with torch.no_grad():
+            output = model.eval()(**extractor(waveform, sampling_rate=rate, return_tensors="pt"))
+        emotions = own.loc[utterance_id, [f"p_{name}" for name in RavdessBuilder.emotions]]
+        np.testing.assert_allclose(emotions.tolist(), output.logits.softmax(-1)[0].tolist(), rtol=0, atol=1e-5)
 
 
 def test_later_runs_make_no_pass(arguments, cached_run, tmp_path, monkeypatch):
@@ -181,7 +194,9 @@ def test_later_runs_make_no_pass(arguments, cached_run, tmp_path, monkeypatch):
     tuned = tmp_path / "tuned" / "fold_02"
     model, report = AutoModelForAudioClassification.from_pretrained(tuned, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
-    assert digest(tuned / "model-00001-of-00002.safetensors") == digest(cached_run[0] / "encoder.safetensors")
+    expected = load_file(cached_run[0] / "encoder.safetensors")
+    weights = load_file(tuned / "model-00001-of-00002.safetensors")
+    assert weights.keys() == expected.keys() and all(torch.equal(weights[key], expected[key]) for key in expected)
     assert digest(tuned / "model-00002-of-00002.safetensors") != digest(
         checkpoint / "model-00002-of-00002.safetensors"
     )
@@ -259,12 +274,13 @@ def test_without_hard_links_the_encoder_is_copied(arguments, cached_run, tmp_pat
 def test_other_encoders_make_whole_checkpoints(name, data, tmp_path, monkeypatch):
     before = save_encoder(name, tmp_path / "encoder")
     flags = (*FLAGS, "--encoder_name_or_path", tmp_path / "encoder", "--num_folds", 2, "--folds", 0)
-    call(*data, *flags, "--num_train_epochs", 1, "--use_weighted_layer_sum", "true", "--cache_all_layers", "true",
+    call(*data, *flags, "--num_train_epochs", 1, "--use_weighted_layer_sum", "true", "--cache_dtype", "float32", "--cache_all_layers", "true",
          "--spec_augment", "true", "--output_dir", tmp_path / "out")  # fmt: skip
     folder = tmp_path / "out" / "fold_00"
     model, report = AutoModelForAudioClassification.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     after = model.camulenet.speech_encoder.encoder.state_dict()
+    before.pop("masked_spec_embed", None)  # SpecAugment's inside the encoder, which is left out
     assert all(torch.equal(after[key], value) for key, value in before.items()) and after.keys() == before.keys()
     assert model.camulenet.speech_encoder.layer_weights.abs().max() > 0  # learned
     own = read_predictions(folder / "predictions.csv").set_index("utterance_id")
@@ -274,7 +290,7 @@ def test_other_encoders_make_whole_checkpoints(name, data, tmp_path, monkeypatch
         with torch.no_grad():
             output = model.eval()(**extractor(waveform, sampling_rate=rate, return_tensors="pt"))
         emotions = own.loc[utterance_id, [f"p_{name}" for name in RavdessBuilder.emotions]]
-        np.testing.assert_allclose(emotions.tolist(), output.logits.softmax(-1)[0].tolist(), rtol=0, atol=2e-3)
+        np.testing.assert_allclose(emotions.tolist(), output.logits.softmax(-1)[0].tolist(), rtol=0, atol=1e-5)
 
 
 def test_what_is_refused(arguments, data, encoder, tmp_path, monkeypatch):
@@ -306,7 +322,6 @@ def test_the_order_of_a_resumed_epoch(arguments, tmp_path, monkeypatch):
 
     def record(self, **kwargs):
         orders.append([])
-        self.args.eval_strategy = "no"
         result = train(self, **kwargs)
         orders.append([])
         return result
@@ -345,4 +360,3 @@ def test_two_processes_do_what_one_does(data, tmp_path, monkeypatch):
     for name, file in index["weight_map"].items():
         with safe_open(two / "fold_00" / file, "pt") as shard:
             assert name in shard.keys()  # noqa: SIM118
-    assert isinstance(Path(two), Path)

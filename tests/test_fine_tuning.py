@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import ENCODERS
-from safetensors.torch import load_file
-from tiny_runs import EMOTIONS, TINY_PRESET, call, write_ravdess
+from tiny_runs import EMOTIONS, TINY_PRESET, call, weights_of, write_ravdess
 from transformers import TrainingArguments, modeling_utils
 
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
@@ -117,8 +116,8 @@ def test_bfloat16(encoder, way, ravdess, tmp_path):
     expected = run(ravdess, checkpoint, tmp_path / "single", *flags)
     half = run(ravdess, checkpoint, tmp_path / "half", *flags, "--bf16", "true")
     assert half == pytest.approx(expected, rel=0.05) and half != expected
-    weights = load_file(tmp_path / "half" / "fold_00" / "model.safetensors")
-    kept = load_file(tmp_path / "single" / "fold_00" / "model.safetensors")
+    weights = weights_of(tmp_path / "half" / "fold_00")
+    kept = weights_of(tmp_path / "single" / "fold_00")
     assert {name: tensor.dtype for name, tensor in weights.items()} == {
         name: tensor.dtype for name, tensor in kept.items()
     }
@@ -213,7 +212,7 @@ def test_two_processes_do_what_one_does(tmp_path):
         assert json.loads((two / "arguments.json").read_text())["num_processes"] == 2
         assert losses(two) == pytest.approx(losses(one), abs=1e-4), name
         np.testing.assert_allclose(probabilities(two), probabilities(one), rtol=0, atol=1e-4, err_msg=name)
-        weights = [load_file(folder / "fold_00" / "model.safetensors") for folder in (one, two)]
+        weights = [weights_of(folder / "fold_00") for folder in (one, two)]
         assert weights[0].keys() == weights[1].keys()
         for key, value in weights[0].items():
             torch.testing.assert_close(weights[1][key], value, rtol=1e-5, atol=1e-4, msg=f"{name}: {key}")

@@ -8,7 +8,7 @@ import torch
 from encoders import ENCODERS
 from safetensors.torch import load_file
 from test_runner import counted, with_interruption
-from tiny_runs import call, digest, refusal
+from tiny_runs import call, digest, refusal, weights_of
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModelForAudioClassification, Trainer
 
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
@@ -139,8 +139,8 @@ def test_a_run_changes_the_projections_alone_and_saves_a_plain_checkpoint(name, 
     flags = (*FLAGS, "--encoder_name_or_path", tmp_path / "encoder", "--num_train_epochs", 1)
     call(*ravdess, *flags, "--lora_rank", 2, "--output_dir", tmp_path / "lora")
     call(*ravdess, *flags, "--output_dir", tmp_path / "frozen")
-    weights = load_file(tmp_path / "lora" / "fold_00" / "model.safetensors")
-    assert weights.keys() == load_file(tmp_path / "frozen" / "fold_00" / "model.safetensors").keys()
+    weights = weights_of(tmp_path / "lora" / "fold_00")
+    assert weights.keys() == weights_of(tmp_path / "frozen" / "fold_00").keys()
     monkeypatch.setitem(sys.modules, "peft", None)
     model, report = AutoModelForAudioClassification.from_pretrained(
         tmp_path / "lora" / "fold_00", output_loading_info=True
@@ -190,7 +190,7 @@ def test_a_checkpoint_is_adapted_and_its_best_epoch_taken(ravdess, tmp_path, mon
     losses = [epoch["validation_loss"] for epoch in metrics["history"]]
     assert metrics["best_epoch"] == 2 and abs(losses[3] - losses[1]) > 1e-3
     assert metrics["validation"]["loss"] == pytest.approx(losses[1], abs=1e-5)
-    weights = [load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "second" / "fold_00")]
+    weights = [weights_of(folder) for folder in (checkpoint, tmp_path / "second" / "fold_00")]
     prefix = "camulenet.speech_encoder.encoder."
     changed = {key for key in weights[0] if not torch.equal(weights[0][key], weights[1][key])}
     assert {key.removeprefix(prefix) for key in changed if key.startswith(prefix)} == corrected_weights("whisper")

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file
 
 import run_ser
 from ser_protocol import presets
@@ -79,6 +81,13 @@ def refusal(*argv) -> str:
     message = ended.value.code
     assert isinstance(message, str) and message.startswith("run-ser: ")
     return message
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, which with a frozen encoder are in two files."""
+    return {
+        name: tensor for path in sorted(folder.glob("model*.safetensors")) for name, tensor in load_file(path).items()
+    }
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
