@@ -27,17 +27,20 @@ class SpecAugment:
         self.max_share = max_share
 
     def __call__(self, item: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """An utterance's features (frames, ...) masked, by name; its masks and labels as they are."""
+        """
+        An utterance's features by name, (frames, bins) or of all layers (frames, layers, bins), masked, alike in every
+        layer; its masks and labels as they are.
+        """
         return {name: self._masked(tensor) if tensor.ndim > 1 else tensor for name, tensor in item.items()}
 
     def _masked(self, features: torch.Tensor) -> torch.Tensor:
-        masked = features.flatten(1).T  # torchaudio: (bins, frames)
+        masked = features.movedim(0, -1)  # torchaudio: (..., bins, frames)
         fill = float(features.float().mean())
-        frequency = FrequencyMasking(int(self.max_share * masked.shape[0]) + 1)
-        time = TimeMasking(int(self.max_share * masked.shape[1]) + 1)
+        frequency = FrequencyMasking(int(self.max_share * masked.shape[-2]) + 1)
+        time = TimeMasking(int(self.max_share * masked.shape[-1]) + 1)
         for _ in range(self.num_masks):
             masked = time(frequency(masked, fill), fill)
-        return masked.T.reshape(features.shape)
+        return masked.movedim(-1, 0)
 
 
 class RandomEqualizer:

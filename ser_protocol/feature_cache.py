@@ -11,8 +11,9 @@
             locks/                          which process builds which shard
 
 A shard is whole or not there, and what it holds is a function of its plan alone: not of interruptions, nor of the
-process that built it. Safetensors rather than Arrow, since reading is equally fast (benchmarks/cache_format.py) and it
-has bfloat16; a shard is mapped for the moment of a reading only, so that resident memory does not grow with a corpus.
+process that built it. Safetensors rather than Arrow, since it has bfloat16 and names each clip's tensor. A shard is
+opened for the moment of a reading only: a clip then takes 0.4 ms instead of Arrow's 0.06 ms, and resident memory does
+not grow with the corpus, where either format held open maps all of it (benchmarks/cache_format.py).
 """
 
 import argparse
@@ -22,7 +23,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -75,6 +76,10 @@ def check_format(root: Path) -> None:
         found = json.loads(path.read_text())["format"]
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise CacheError(
+            f"{root} cannot be read: {error.strerror}. Give a folder that can be as --cache_dir."
+        ) from error
     except (ValueError, KeyError, TypeError):
         found = None
     if found != FORMAT:
@@ -83,6 +88,26 @@ def check_format(root: Path) -> None:
             f"it with `python -m ser_protocol.feature_cache clear --cache_dir {root.parent}`, or give another "
             "--cache_dir."
         )
+
+
+def check_room(root: Path, num_bytes: float) -> None:
+    """
+    Whether the disk has room for what is to be computed.
+
+    Raises:
+        CacheError: it has not.
+    """
+    folder = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise CacheError(
+            f"The features need about {_size(num_bytes)}, and {root} has {_size(free)} left. Make room, or give a "
+            "--cache_dir on another disk."
+        )
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2f} MB"
 
 
 def clip_name(content: str, speed: float = 1.0, cut_s: float | None = None) -> str:
@@ -113,7 +138,7 @@ class ShardedFeatures:
         check_format(root)
         self.settings = {"kind": kind, **settings}
         self.text = json.dumps(self.settings, sort_keys=True, indent=2) + "\n"
-        self.directory = root / f"{kind}-{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+        self.directory = root / f"{kind}-{_key(self.text.encode())}"
         self._shard_of: dict[str, Path] = {}
 
     def read(self, clip: str) -> torch.Tensor:
@@ -121,31 +146,44 @@ class ShardedFeatures:
         with safe_open(self._shard_of[clip], "pt") as shard:
             return shard.get_tensor(clip).clone()
 
-    def missing(self, durations_s: Mapping[str, float]) -> dict[str, float]:
-        """Those of the clips, with their durations, that no shard holds. Damaged shards are removed, and said so."""
+    def missing(self, clips: Iterable[str]) -> list[str]:
+        """
+        Those of the clips that no shard holds. Damaged files are removed, and said so.
+
+        Raises:
+            CacheError: a damaged file cannot be removed.
+        """
         self._shard_of = {}
-        for path in sorted(self.directory.glob("*.safetensors")):
-            clips = intact_clips(path)
-            if clips is None:
-                logger.warning(f"{path} is damaged: it is removed, and its clips are computed again.")
-                path.unlink(missing_ok=True)
-            self._shard_of |= dict.fromkeys(clips or (), path)
-        return {clip: duration_s for clip, duration_s in durations_s.items() if clip not in self._shard_of}
+        try:
+            for path in sorted(self.directory.glob("*.safetensors")):
+                shard = intact_clips(path)
+                if shard is None:
+                    logger.warning(f"{path} is damaged: it is removed, and its clips are computed again.")
+                    path.unlink(missing_ok=True)
+                self._shard_of |= dict.fromkeys(shard or (), path)
+            for path in sorted(self.directory.glob("*.json")):
+                if not _as_written(path):
+                    logger.warning(f"{path} is damaged: it is removed, or written again.")
+                    path.unlink(missing_ok=True)
+                    if path.name == "settings.json":
+                        write_atomically(path, self.text)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return [clip for clip in clips if clip not in self._shard_of]
 
     def build(
         self,
-        durations_s: Mapping[str, float],
-        num_bytes: Callable[[float], float],
+        missing: Mapping[str, tuple[float, int]],
         load: Callable[[str], np.ndarray],
         compute: Callable[[list[np.ndarray]], list[torch.Tensor]],
         progress: bool = True,
     ) -> None:
         """
-        See to it that every clip's features are there. Processes that build at once share the work.
+        Compute the features that are not there. Processes that build at once share the work.
 
         Args:
-            durations_s: seconds by clip; clips of like lengths are computed together.
-            num_bytes: about how large the features of a clip of some seconds are.
+            missing: clips that `missing` named, each with the seconds that are computed, by which like clips come into
+                a batch, and about how many bytes its features take.
             load: a clip's waveform (samples,).
             compute: features (frames, ...) of some waveforms, in their order.
             progress: whether to show a progress bar.
@@ -153,11 +191,15 @@ class ShardedFeatures:
             CorpusError: some audio cannot be used; names all such files.
             CacheError: the folder cannot be written, or the disk is full.
         """
-        missing = self.missing(durations_s)
         if not missing:
             return
-        self._prepare(sum(map(num_bytes, missing.values())))
-        shards = self._planned_shards(missing, num_bytes)
+        try:
+            (self.directory / "locks").mkdir(parents=True, exist_ok=True)
+            write_atomically(self.directory.parent / "format.json", json.dumps({"format": FORMAT}) + "\n")
+            write_atomically(self.directory / "settings.json", self.text)
+            shards = self._planned_shards(missing)
+        except OSError as error:
+            raise self._unwritable(error) from error
         bad_files, left = [], []
         with tqdm(total=len(missing), desc=self.settings["kind"], unit="clip", disable=not progress) as bar:
             # What another process is building is waited for when nothing else is left to do.
@@ -181,24 +223,10 @@ class ShardedFeatures:
                     self._shard_of |= dict.fromkeys(clips, path)
                     bar.update(len(clips))
         if bad_files:
+            bad_files = sorted(set(bad_files))  # a clip and its copies at other speeds
             raise CorpusError(
-                f"{len(bad_files)} audio files cannot be used:\n{listed(sorted(set(bad_files)))}\n"
+                f"{len(bad_files)} audio files cannot be used:\n{listed(bad_files)}\n"
                 "Replace them from the corpus's release, or remove them from data_dir."
-            )
-
-    def _prepare(self, num_bytes: float) -> None:
-        """The folder, with room for what is missing."""
-        try:
-            (self.directory / "locks").mkdir(parents=True, exist_ok=True)
-            write_atomically(self.directory.parent / "format.json", json.dumps({"format": FORMAT}) + "\n")
-            write_atomically(self.directory / "settings.json", self.text)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        free = shutil.disk_usage(self.directory).free
-        if num_bytes > free:
-            raise CacheError(
-                f"The features need about {num_bytes / 1e9:.2f} GB, and {self.directory} has {free / 1e9:.2f} GB "
-                "left. Make room, or give a --cache_dir on another disk."
             )
 
     def _unwritable(self, error: OSError) -> CacheError:
@@ -208,27 +236,25 @@ class ShardedFeatures:
             "--cache_dir that can be written, and start the same command again."
         )
 
-    def _planned_shards(
-        self, missing: dict[str, float], num_bytes: Callable[[float], float]
-    ) -> list[tuple[Path, list[list[str]]]]:
+    def _planned_shards(self, missing: Mapping[str, tuple[float, int]]) -> list[tuple[Path, list[list[str]]]]:
         """
         Shards for the missing clips, each with its batches: first those of builds that were interrupted, as they were
         planned, then those of a plan of its own for the rest.
         """
-        shards = []
+        shards, rest = [], dict(missing)
         for path in sorted(self.directory.glob("*.json")):
-            if path.name == "settings.json":
+            if path.name == "settings.json" or not _as_written(path):
                 continue
             plan = json.loads(path.read_text())
-            unfinished = [clip for clip, *_ in plan if clip not in self._shard_of]
-            if unfinished and set(unfinished) <= set(missing):
+            unfinished = {clip for clip, *_ in plan if clip not in self._shard_of}
+            if unfinished and unfinished <= rest.keys():
                 shards += self._shards_of(path, plan)
-                missing = {clip: duration_s for clip, duration_s in missing.items() if clip not in unfinished}
-        if missing:
-            clips = sorted(missing.items(), key=lambda clip: (-clip[1], clip[0]))
-            plan = [[clip, duration_s, round(num_bytes(duration_s))] for clip, duration_s in clips]
+                rest = {clip: value for clip, value in rest.items() if clip not in unfinished}
+        if rest:
+            clips = sorted(rest.items(), key=lambda clip: (-clip[1][0], clip[0]))
+            plan = [[clip, duration_s, num_bytes] for clip, (duration_s, num_bytes) in clips]
             text = json.dumps(plan) + "\n"
-            path = self.directory / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+            path = self.directory / f"{_key(text.encode())}.json"
             write_atomically(path, text)
             shards += self._shards_of(path, plan)
         finished = set(self._shard_of.values())
@@ -276,6 +302,19 @@ class ShardedFeatures:
                 "--cache_dtype bfloat16 or float32; if that is float32 already, look at the encoder's weights."
             )
         return stored
+
+
+def _key(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _as_written(path: Path) -> bool:
+    """Whether a plan or a folder's settings.json is as it was written: either's key is in a name."""
+    try:
+        name = path.parent.name if path.name == "settings.json" else path.stem
+        return name.endswith(_key(path.read_bytes()))
+    except FileNotFoundError:  # another process has just removed it
+        return True
 
 
 def _data_hash(content: bytes) -> str:
@@ -363,12 +402,21 @@ class CachedFeatures:
         root = cache_root(cache_dir)
         self.kinds = {kind: ShardedFeatures(root, kind, settings) for kind, settings in self._settings(dtype).items()}
         seconds = {name: self.durations_s[row][self.clips[row].index(name)] for name, (row, _) in self._source.items()}
-        if self.config.use_weighted_layer_sum and not all_layers_confirmed:
-            self._ask_for_all_layers(seconds, dtype)
+        missing = {}
+        for kind, features in self.kinds.items():
+            sizes = {name: self._size_of(kind, dtype, seconds[name]) for name in features.missing(seconds)}
+            missing[kind] = sizes
+        if self.config.use_weighted_layer_sum and missing["encoder"] and not all_layers_confirmed:
+            num_bytes = sum(num_bytes for _, num_bytes in missing["encoder"].values())
+            raise CacheError(
+                f"A weighted sum of layers needs every layer of the encoder: about {_size(num_bytes)} for "
+                f"{len(missing['encoder'])} clips. Agree with --cache_all_layers, or do without "
+                "--use_weighted_layer_sum."
+            )
+        check_room(root, sum(num_bytes for sizes in missing.values() for _, num_bytes in sizes.values()))
         model.to(device).eval()
         for kind, features in self.kinds.items():
-            num_bytes = partial(self._num_bytes, kind, dtype)
-            features.build(seconds, num_bytes, self._load, partial(self._compute, kind), progress)
+            features.build(missing[kind], self._load, partial(self._compute, kind), progress)
         self.encoder = SpeechEncoder(self.config, with_encoder=False)
 
     def _settings(self, dtype: str) -> dict[str, dict]:
@@ -386,8 +434,7 @@ class CachedFeatures:
                 "encoder_config": {"model_type": self.config.encoder_config.model_type, **encoder_config},
                 "computed_in": str(self.autocast_dtype or self.encoder.encoder.dtype),
                 "layers": "all" if self.config.use_weighted_layer_sum else "last",
-                # Only the released model reads the silence behind a clip.
-                "frames": "real" if self.config.use_masks else "all",
+                "frames": "all" if self._reads_silence else "real",
                 **{name: getattr(extractor, name) for name in ("encoder_input", "feature_size", "do_normalize")},
                 "encoder_context": extractor.encoder_context,
             }
@@ -397,33 +444,28 @@ class CachedFeatures:
             settings[branch] = {**common, **getattr(extractor, branch), "padded_to_s": padded_to_s}
         return settings
 
-    def _num_bytes(self, kind: str, dtype: str, duration_s: float) -> float:
-        """Size of a clip's features, near enough to plan by."""
-        size = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
+    @property
+    def _reads_silence(self) -> bool:
+        """Whether the frames of the silence behind a clip are kept: only the released model reads them."""
+        return not self.config.use_masks and self.extractor.encoder_context == "padded"
+
+    def _size_of(self, kind: str, dtype: str, duration_s: float) -> tuple[float, int]:
+        """Of a clip of some seconds: those that are computed, and about how many bytes its features take."""
+        itemsize = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
         extractor = self.extractor
-        if extractor.max_duration_s is not None:
-            duration_s = min(duration_s, extractor.max_duration_s)
+        longest = extractor.max_duration_s
+        duration_s = duration_s if longest is None else min(duration_s, longest)
         if kind != "encoder":
             settings = getattr(extractor, kind)
             bins = settings["num_mel_bins"] if kind == "spectrogram" else settings["num_mfcc"]
-            duration_s = extractor.max_duration_s if extractor.pad_to_max_duration else duration_s
-            return size * bins * duration_s * 1000 / settings["hop_ms"]
-        if not self.config.use_masks and extractor.encoder_context == "padded":
-            duration_s = max(duration_s, WHISPER_WINDOW_S)
+            duration_s = longest if extractor.pad_to_max_duration else duration_s
+            return duration_s, itemsize * bins * (1 + int(duration_s * 1000 / settings["hop_ms"]))
+        window_s = max(duration_s, WHISPER_WINDOW_S) if extractor.encoder_context == "padded" else duration_s
         rates = {"waveform": extractor.sampling_rate, "log_mel": 100, "fbank": 50}  # of the encoder's input, a second
-        rate = rates[extractor.encoder_input]
-        num_frames = int(self.encoder.num_frames(torch.tensor([round(rate * duration_s)])))
+        length = round(rates[extractor.encoder_input] * (window_s if self._reads_silence else duration_s))
+        num_frames = int(self.encoder.num_frames(torch.tensor([length])))
         num_layers = self.config.encoder_config.num_hidden_layers + 1 if self.config.use_weighted_layer_sum else 1
-        return size * self.encoder.output_size * num_layers * num_frames
-
-    def _ask_for_all_layers(self, seconds: Mapping[str, float], dtype: str) -> None:
-        missing = self.kinds["encoder"].missing(seconds)
-        if missing:
-            num_bytes = sum(self._num_bytes("encoder", dtype, duration_s) for duration_s in missing.values())
-            raise CacheError(
-                f"A weighted sum of layers needs every layer of the encoder: about {num_bytes / 1e9:.2f} GB for "
-                f"{len(missing)} clips. Agree with --cache_all_layers, or do without --use_weighted_layer_sum."
-            )
+        return window_s, itemsize * self.encoder.output_size * num_layers * num_frames
 
     def _load(self, clip: str) -> np.ndarray:
         row, speed = self._source[clip]
@@ -440,15 +482,17 @@ class CachedFeatures:
         """Each clip's features (frames, ...), without padding."""
         features = self.extractor.extract(*self.extractor.stack(waveforms, self.device), (kind,))
         if kind != "encoder":
-            frames, mask = features[kind], features[f"{kind}_mask"]
+            frames, num_frames = features[kind], features[f"{kind}_mask"].sum(dim=1)
         else:
             every_layer = self.config.use_weighted_layer_sum
             enabled = {"dtype": self.autocast_dtype, "enabled": self.autocast_dtype is not None}
             with maybe_autocast(torch.device(self.device).type, **enabled):
                 output, mask = self.encoder.encode(features["input_features"], features["attention_mask"], every_layer)
             frames = torch.stack(output.hidden_states, dim=2) if every_layer else output.last_hidden_state
-            mask = mask if self.config.use_masks else torch.ones_like(mask)
-        return [clip[:num_frames] for clip, num_frames in zip(frames, mask.sum(dim=1).tolist())]
+            num_frames = mask.sum(dim=1)
+            if self._reads_silence:
+                num_frames = num_frames.clamp(min=int(self.encoder.num_frames(torch.tensor(100 * WHISPER_WINDOW_S))))
+        return [clip[:length] for clip, length in zip(frames, num_frames.tolist())]
 
     def _item(self, row: int, version: int = 0) -> dict[str, torch.Tensor]:
         item = labels_of(self._labels[row])
@@ -492,7 +536,7 @@ def _content_hash(audio: Mapping) -> str:
 
 
 def _folders(root: Path, names: Sequence[str]) -> list[Path]:
-    found = {path.parent.name: path.parent for path in sorted(root.glob("*/settings.json"))}
+    found = {path.name: path for path in sorted(root.glob("*")) if path.is_dir()}
     unknown = [name for name in names if name not in found]
     if unknown:
         raise CacheError(f"No such features in {root}: {', '.join(unknown)}. `info` lists what there is.")
@@ -504,7 +548,11 @@ def info(root: Path, names: Sequence[str] = ()) -> str:
     check_format(root)
     lines = []
     for folder in _folders(root, names):
-        settings = json.loads((folder / "settings.json").read_text())
+        path = folder / "settings.json"
+        if not (path.is_file() and _as_written(path)):
+            lines.append(f"{folder.name}: its settings.json is damaged; the next build writes it again.")
+            continue
+        settings = json.loads(path.read_text())
         shards = list(folder.glob("*.safetensors"))
         num_clips = 0
         for shard in shards:
@@ -525,11 +573,14 @@ def info(root: Path, names: Sequence[str] = ()) -> str:
 
 
 def verify(root: Path, names: Sequence[str] = (), progress: bool = True) -> list[Path]:
-    """Shards that are not as they were written."""
+    """Shards, plans and settings that are not as they were written."""
     check_format(root)
-    shards = [path for folder in _folders(root, names) for path in sorted(folder.glob("*.safetensors"))]
+    folders = _folders(root, names)
+    paths = [folder / "settings.json" for folder in folders if not (folder / "settings.json").is_file()]
+    shards = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
     bar = tqdm(shards, desc="shards", unit="shard", disable=not progress)
-    return [path for path in bar if intact_clips(path) is None]
+    paths += [path for path in bar if intact_clips(path) is None]
+    return paths + [path for folder in folders for path in sorted(folder.glob("*.json")) if not _as_written(path)]
 
 
 def clear(root: Path, names: Sequence[str] = ()) -> None:
@@ -537,8 +588,8 @@ def clear(root: Path, names: Sequence[str] = ()) -> None:
     if names:
         for folder in _folders(root, names):
             shutil.rmtree(folder)
-    else:
-        shutil.rmtree(root, ignore_errors=True)
+    elif root.exists():
+        shutil.rmtree(root)
 
 
 def main() -> None:
@@ -556,8 +607,8 @@ def main() -> None:
         else:
             damaged = verify(root, arguments.names)
             if damaged:
-                sys.exit("Damaged; the next build computes these again:\n" + "\n".join(map(str, damaged)))
-            print("Every shard is as it was written.")
+                sys.exit("Damaged; the next build mends these:\n" + "\n".join(map(str, damaged)))
+            print("Every file is as it was written.")
     except (CacheError, OSError) as error:
         sys.exit(f"feature_cache: {error}")
 

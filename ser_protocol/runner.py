@@ -222,7 +222,7 @@ class FoldTrainer(Trainer):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthBuckets(train_dataset.durations_s, batch_size, self.args.seed)
+        return LengthBuckets(train_dataset.durations_s, batch_size, self.args.data_seed)
 
 
 class FoldRunner:
@@ -259,7 +259,7 @@ class FoldRunner:
     @cached_property
     def store(self) -> FeatureStore | CachedFeatures:
         """The features of every utterance, computed when first needed; on disk where the encoder is frozen."""
-        progress = not self.args.disable_tqdm
+        progress = not self.args.disable_tqdm and self.args.should_save
         if not self.source.caches_encoder:
             return FeatureStore(self.dataset, self.extractor, self.speed_factors, progress)
         model = self.source.build(self.dataset, [])
@@ -434,7 +434,7 @@ class FoldRunner:
         for name in (ENCODER_SHARD, TRAINED_SHARD):
             with safe_open(directory / name, "pt") as shard:
                 weight_map |= dict.fromkeys(shard.keys(), name)
-            total_size += (directory / name).stat().st_size
+                total_size += sum(shard.get_tensor(key).nbytes for key in shard.keys())  # noqa: SIM118
         write_json(
             directory / SAFE_WEIGHTS_INDEX_NAME, {"metadata": {"total_size": total_size}, "weight_map": weight_map}
         )

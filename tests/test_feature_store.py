@@ -9,7 +9,15 @@ import torch
 from dataset_scripts import CorpusError
 from dataset_scripts.schema import row_features
 from modeling_camulenet import CAMuLeNetFeatureExtractor
-from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore, FeatureSubset, collate, random_stretch
+from ser_protocol.augmentation import SpecAugment
+from ser_protocol.feature_store import (
+    IGNORED_LABEL,
+    FeatureStore,
+    FeatureSubset,
+    LengthBuckets,
+    collate,
+    random_stretch,
+)
 
 SECONDS = (0.3, 0.05, 0.41)
 GENDERS = ("female", None, "male")
@@ -201,3 +209,37 @@ def test_all_bad_files_are_named(tmp_path, clips, extractor):
         line = next(line for line in message.splitlines() if f"{number}.wav" in line)
         assert reason in line
     assert "1.wav" not in message and "5.wav" not in message
+
+
+def test_every_layer_is_masked_alike():
+    item = {"labels": torch.tensor(1), "encoder_frames": torch.rand(60, 3, 40), "mask": torch.ones(60)}
+    torch.manual_seed(0)
+    masked = FeatureSubset([[(item, 1.0)]], augment=SpecAugment())[0]
+    changed = masked["encoder_frames"] != item["encoder_frames"]
+    assert changed.any() and not changed.all() and masked["mask"] is item["mask"]
+    assert torch.equal(changed[:, :1].expand_as(changed), changed)  # in each layer the same frames and bins
+    assert changed.all(dim=2).any() and changed.all(dim=0).any()
+
+
+def test_buckets_of_like_lengths():
+    random = np.random.default_rng(0)
+    durations, size = random.gamma(4, 0.7, 1003).tolist(), 8
+    sampler = LengthBuckets(durations, size, seed=5)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+        assert sorted(orders[-1]) == list(range(1003)) == list(range(len(sampler)))
+    assert orders[0] == orders[2] != orders[1] and orders[0] != list(LengthBuckets(durations, size, seed=6))
+    lengths = [durations[clip] for clip in orders[0]]
+    batches = [lengths[start : start + size] for start in range(0, 1003, size)]
+    assert [len(batch) for batch in batches] == [8] * 125 + [3]
+    padding = 1 - sum(lengths) / sum(max(batch) * len(batch) for batch in batches)
+    shuffled = random.permutation(durations).tolist()
+    loose = 1 - sum(durations) / sum(size * max(shuffled[start : start + size]) for start in range(0, 1003, size))
+    assert padding < 0.08 < 0.35 < loose
+    # The batches are not in the order of their lengths.
+    means = np.array([np.mean(batch) for batch in batches[:-1]])
+    assert abs(np.corrcoef(means, np.arange(125))[0, 1]) < 0.25
+    for few in (0, 1, 7, 8, 9):
+        assert sorted(LengthBuckets(durations[:few], size, seed=5)) == list(range(few))

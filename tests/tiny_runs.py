@@ -83,6 +83,13 @@ def refusal(*argv) -> str:
     return message
 
 
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, which with a frozen encoder are in two files."""
+    return {
+        name: tensor for path in sorted(folder.glob("model*.safetensors")) for name, tensor in load_file(path).items()
+    }
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """Relative path -> content of every file under a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -96,8 +103,3 @@ def digest(path: Path) -> str:
 def digests(folder: Path) -> dict[str, str]:
     """Relative path -> SHA-256 of every file under a folder."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in files_of(folder).items()}
-
-
-def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """All weights of a checkpoint's folder, whether in one file or in several."""
-    return {name: tensor for path in checkpoint.glob("model*.safetensors") for name, tensor in load_file(path).items()}
