@@ -18,7 +18,7 @@ from datasets.table import embed_table_storage
 from huggingface_hub import ModelCard
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from tiny_runs import EMOTIONS, FINISHED, TINY_PRESET, call, digest, digests, files_of, refusal, write_ravdess
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Trainer, TrainingArguments
 
 import run_ser
 from dataset_scripts import load_corpus
@@ -211,6 +211,20 @@ def test_the_final_model_trains_for_the_median_best_epoch(finished_run, tmp_path
     assert not report["missing_keys"] and not report["unexpected_keys"]
     first = AutoModelForAudioClassification.from_pretrained(finished_run / "fold_00")
     assert not torch.equal(model.classifier.weight, first.classifier.weight)
+
+
+def test_validation_speakers_can_be_trained_on(ravdess, tmp_path, folds, dataset):
+    arguments = ("--num_folds", 3, "--folds", 1, "--train_on_validation", "true", "--output_dir", tmp_path)
+    call(*ravdess, *arguments, "--branches", "mfcc", "--fusion", "concat")
+    metrics = read_json(tmp_path / "fold_01" / "metrics.json")
+    seen = sorted({dataset[row]["speaker_id"] for row in [*folds[1].train, *folds[1].validation]})
+    assert (metrics["train_speakers"], metrics["validation_speakers"]) == (seen, [])
+    assert (metrics["num_train"], metrics["num_validation"], metrics["num_test"]) == (32, 0, 16)
+    assert metrics["best_epoch"] is None and "validation" not in metrics
+    assert [set(epoch) for epoch in metrics["history"]] == [{"epoch", "train_loss"}] * 2
+    config = AutoConfig.from_pretrained(tmp_path / "fold_01")
+    assert config.training_speakers == seen
+    assert (config.branches, config.fusion) == (["mfcc"], "concat")
 
 
 def test_the_command_makes_the_run(results, finished_run):

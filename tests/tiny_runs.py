@@ -64,6 +64,7 @@ def put_tiny_preset(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(presets.CONFIGS, "camulenet-small", TINY_PRESET)
     patch.setitem(presets.TRAINING, "camulenet-small", TINY_TRAINING)
     patch.setitem(presets.SPEED_FACTORS, "camulenet-small", [0.9])
+    patch.setattr(presets, "TRAIN_ON_VALIDATION", ())  # most tests are of the choice of an epoch
 
 
 def call(*argv) -> None:
