@@ -300,7 +300,8 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         preset=None if given.model_name_or_path else preset,
         speed_factors=presets.SPEED_FACTORS.get(preset, []),
         crop_s=presets.CROP_S.get(preset),
-        equalizer_db=presets.EQUALIZER_DB.get(preset),
+        # What a frozen encoder reads is computed once, and altered by nothing.
+        equalizer_db=None if pretrained else presets.EQUALIZER_DB.get(preset),
         train_on_validation=preset in presets.TRAIN_ON_VALIDATION,
         dataloader_pin_memory=torch.cuda.is_available(),
         **presets.TRAINING[preset],
