@@ -274,7 +274,8 @@ def test_without_hard_links_the_encoder_is_copied(arguments, cached_run, tmp_pat
 def test_other_encoders_make_whole_checkpoints(name, data, tmp_path, monkeypatch):
     before = save_encoder(name, tmp_path / "encoder")
     flags = (*FLAGS, "--encoder_name_or_path", tmp_path / "encoder", "--num_folds", 2, "--folds", 0)
-    call(*data, *flags, "--num_train_epochs", 1, "--use_weighted_layer_sum", "true", "--cache_dtype", "float32", "--cache_all_layers", "true",
+    flags += ("--cache_dtype", "float32")
+    call(*data, *flags, "--num_train_epochs", 1, "--use_weighted_layer_sum", "true", "--cache_all_layers", "true",
          "--spec_augment", "true", "--output_dir", tmp_path / "out")  # fmt: skip
     folder = tmp_path / "out" / "fold_00"
     model, report = AutoModelForAudioClassification.from_pretrained(folder, output_loading_info=True)

@@ -36,10 +36,11 @@ WAYS = {
     "frozen": ({}, ()),
     "last layer": ({"trainable_encoder_layers": 1}, ()),
     "everything": ({"trainable_encoder_layers": -1}, ()),
-    "sum of layers": ({"use_weighted_layer_sum": True}, ()),
+    "sum of layers": ({"use_weighted_layer_sum": True}, ("--cache_all_layers", "true")),
     "sum of layers, everything": ({"use_weighted_layer_sum": True, "trainable_encoder_layers": -1}, ()),
     "lora": ({}, ("--lora_rank", 2)),
 }
+CACHED = ("frozen", "sum of layers")
 RUN = ("--num_folds", 3, "--folds", 0, "--num_train_epochs", 1, "--learning_rate", 2e-3, "--warmup_steps", 0)
 BATCH_8 = ("--per_device_train_batch_size", 8)
 WITHOUT_DROPOUT = {"dropout": 0.0, "gru_dropout": 0.0}
@@ -84,7 +85,10 @@ def probabilities(out: Path) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize(
     ("encoder", "way"),
-    [*((encoder, "everything") for encoder in FAMILIES), *(("wav2vec2, layer norm", way) for way in WAYS)],
+    [
+        *((encoder, "everything") for encoder in FAMILIES),
+        *(("wav2vec2, layer norm", way) for way in WAYS if way not in CACHED),
+    ],
 )
 def test_gradient_checkpointing_changes_no_loss(encoder, way, ravdess, tmp_path, monkeypatch):
     fields, flags = WAYS[way]
@@ -102,9 +106,9 @@ def test_gradient_checkpointing_changes_no_loss(encoder, way, ravdess, tmp_path,
     np.testing.assert_allclose(
         probabilities(tmp_path / "checkpoints"), probabilities(tmp_path / "plain"), rtol=0, atol=1e-5
     )
-    layers = {"last layer": 1, "frozen": 0, "sum of layers": 0}.get(way, 2)
+    layers = 1 if way == "last layer" else 2
     # Two steps; the convolutions of an encoder that is trained whole are recomputed, too.
-    assert len(calls) >= 2 * layers and not any(calls) and bool(calls) == bool(layers)
+    assert len(calls) >= 2 * layers and not any(calls)
 
 
 @pytest.mark.parametrize(
