@@ -566,6 +566,10 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         name = model_args.model_name_or_path or model_args.encoder_name_or_path or model_args.preset
         where = "" if Path(name).exists() else " (there is no such directory here)"
         raise RunError(f"{name} cannot be used{where}: {error}") from error
+    if not source.caches_encoder and (model_args.cache_dtype != "float16" or model_args.cache_all_layers):
+        raise RunError(
+            "--cache_dtype and --cache_all_layers are for a frozen encoder, and this one is trained: leave them out."
+        )
     if source.caches_encoder and training_args.gradient_checkpointing:
         raise RunError(
             "--gradient_checkpointing has nothing to do: the frozen encoder is cached. Leave it out, "

@@ -27,7 +27,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from dataset_scripts.folds import PARTS, Fold
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
 
-from .feature_cache import CachedFeatures, weights_hash
+from .feature_cache import CachedFeatures
 from .feature_store import IGNORED_LABEL, FeatureStore, LengthBuckets, collate
 from .metrics.ser_metrics import ser_scores
 from .presets import build_config
@@ -279,12 +279,14 @@ class FoldRunner:
     def _keep_encoder(self, model: CAMuLeNetForAudioClassification) -> None:
         """The frozen encoder's weights in the output folder, from where each fold's checkpoint has them."""
         path, encoder = self.output_dir / ENCODER_FILE, model.camulenet.speech_encoder.encoder
-        wanted = {"format": "pt", "weights": weights_hash(encoder)}
-        with contextlib.suppress(OSError, SafetensorError), safe_open(path, "pt") as written:
-            if written.metadata() == wanted:
-                return
         weights = {f"{ENCODER_PREFIX}{name}": tensor.contiguous() for name, tensor in encoder.state_dict().items()}
-        write_atomically(path, safetensors.torch.save(weights, wanted))
+        with contextlib.suppress(OSError, SafetensorError), safe_open(path, "pt") as written:
+            is_same = set(written.keys()) == set(weights) and all(
+                torch.equal(written.get_tensor(name), tensor.cpu()) for name, tensor in weights.items()
+            )
+            if is_same:
+                return
+        write_atomically(path, safetensors.torch.save(weights, {"format": "pt"}))
 
     def prepare(self) -> None:
         """
