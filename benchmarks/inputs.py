@@ -74,7 +74,8 @@ def cached_items(model: CAMuLeNetForAudioClassification, durations_s: Sequence[f
             {
                 "encoder_frames": torch.randn(num_frames, size, generator=generator).half(),
                 "encoder_frames_mask": torch.ones(num_frames, dtype=torch.long),
-                **{name: features[name][0] for name in ("spectrogram", "spectrogram_mask", "mfcc", "mfcc_mask")},
+                **{name: features[name][0].half() for name in ("spectrogram", "mfcc")},
+                **{name: features[name][0] for name in ("spectrogram_mask", "mfcc_mask")},
                 "labels": torch.tensor(index % NUM_LABELS),
                 "gender_labels": torch.tensor(index % 2),
             }

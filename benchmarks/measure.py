@@ -117,7 +117,7 @@ def ratio_text(row: Row) -> str:
 
 
 def target_text(row: Row) -> str:
-    """The target and whether it is met; nothing without one."""
+    """The target, "at least 6x"; nothing without one."""
     if row.target is None:
         return ""
     if row.target.kind == "ratio":
@@ -126,7 +126,7 @@ def target_text(row: Row) -> str:
 
 
 def met_text(row: Row) -> str:
-    """Whether the target is met; nothing without one."""
+    """Whether the target is met, "yes" or "**no**"; nothing without one."""
     return "" if row.target is None else ("yes" if row.target.is_met(row) else "**no**")
 
 
@@ -144,11 +144,7 @@ def row_cells(row: Row) -> list[str]:
 
 
 def arguments_of(docstring: str, add: Callable[[argparse.ArgumentParser], None] | None = None) -> argparse.Namespace:
-    """
-    The command line that all benchmarks have, and what `add` adds to it.
-
-    The number of threads is set before torch is imported in anger: for this process and its sides.
-    """
+    """The command line that all benchmarks have, and what `add` adds to it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=docstring.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each side (default 3)")
@@ -203,7 +199,6 @@ class Side:
         name: given to the script as `--side`.
         arguments: further ones, as on the command line.
         threads: of its arithmetic.
-        wrapper: command in front of Python's, or nothing.
     """
 
     def __init__(self, name: str, arguments: Sequence[str] = (), threads: int = 1):

@@ -1,0 +1,201 @@
+"""Run the benchmarks one after the other and write RESULTS.md.
+
+    python benchmarks/run.py [--full] [--lists DIR]
+
+`--full` runs the rest: what is not among the default ones (`make bench-full`). A call that was stopped goes on where
+it was: the rows of each benchmark are kept in benchmarks/results/ and, until a call has run to its end, taken as they
+are while neither code nor machine nor versions have changed. RESULTS.md shows the latest rows of every benchmark that
+this machine has run; those of earlier code say so.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from measure import Row, met_text, row_cells
+
+from ser_protocol.report import write_atomically
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
+PACKAGES = ("torch", "transformers", "numpy", "librosa")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """
+    Args:
+        name: of its file of rows.
+        command: script of this folder and its arguments.
+        full: whether only `--full` runs it.
+        takes_lists: whether it makes use of `--lists`.
+    """
+
+    name: str
+    command: str
+    full: bool = False
+    takes_lists: bool = False
+
+
+BENCHMARKS = (
+    Benchmark("parameters", "parameters.py"),
+    Benchmark("features", "features.py"),
+    Benchmark("encoder", "encoder.py --sizes tiny base"),
+    Benchmark("encoder_medium", "encoder.py --sizes medium", full=True),
+    Benchmark("training_step", "training_step.py"),
+    Benchmark("cache", "cache.py", takes_lists=True),
+    Benchmark("experiment", "experiment.py"),
+    Benchmark("experiment_ravdess", "experiment.py --clips 1440 --folds 12 --size base --repeats 1", full=True),
+    Benchmark("growth", "experiment.py --clips 96 --growth --repeats 1", full=True),
+    Benchmark("two_processes", "two_processes.py", full=True),
+    Benchmark("latency", "latency.py --sizes tiny base"),
+    Benchmark("latency_medium", "latency.py --sizes medium", full=True),
+    Benchmark("latency_by_length", "latency.py --sizes base --durations 1 3 10 30 --against padded", full=True),
+    Benchmark("threads", "threads.py", full=True),
+)
+
+
+def machine() -> dict:
+    """What a figure depends on beside the code."""
+    cpu, flags = platform.processor() or platform.machine(), []
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        info = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+        cpu, flags = info.get("model name", cpu), info.get("flags", "").split()
+    except OSError:
+        pass  # not Linux
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "flags": [flag for flag in CPU_FLAGS if flag in flags],
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {"Python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def code_hash() -> str:
+    """SHA-256 of the code that is measured and that measures."""
+    digest = hashlib.sha256()
+    folders = ("modeling_camulenet", "dataset_scripts", "ser_protocol", "benchmarks")
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def read_result(name: str) -> dict | None:
+    """What a benchmark's last run left, if there is one that can be read."""
+    try:
+        return json.loads((FOLDER / f"{name}.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def measure(benchmark: Benchmark, arguments: list[str], state: dict) -> dict:
+    """
+    Run a benchmark and keep its rows.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    script, *given = shlex.split(benchmark.command)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        command = [sys.executable, str(ROOT / "benchmarks" / script), *given, *arguments, "--rows", str(rows)]
+        subprocess.run(command, check=True, cwd=ROOT)
+        result = {
+            **state,
+            "command": shlex.join(["python", f"benchmarks/{script}", *given]),
+            "date": datetime.date.today().isoformat(),
+            "seconds": time.perf_counter() - started,
+            "rows": json.loads(rows.read_text()),
+        }
+    write_atomically(FOLDER / f"{benchmark.name}.json", json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def results_markdown(results: list[dict], state: dict) -> str:
+    """RESULTS.md: a row a figure, of the results of this machine, and what the machine is."""
+    here = state["machine"]
+    lines = [
+        "# Figures",
+        "",
+        "Written by `make bench` and `make bench-full`: medians of repeats, both sides measured in turn in one run. A "
+        "ratio is the other side over ours, its spread the least and the greatest of the repeats.",
+        "",
+        f"Machine: {here['cores']} cores of {here['cpu']} ({', '.join(here['flags']) or 'no AVX'}), {here['system']}. "
+        f"Versions: {', '.join(f'{name} {number}' for name, number in here['versions'].items())}.",
+        "",
+        "| what | ours | other side | ratio | target | met | command | date |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    missed = 0
+    for result in results:
+        date = result["date"] + ("" if result["code"] == state["code"] else ", earlier code")
+        for row in (Row(**fields) for fields in result["rows"]):
+            missed += met_text(row) == "**no**"
+            lines.append("| " + " | ".join([*row_cells(row), f"`{result['command']}`", date]) + " |")
+    minutes = sum(result["seconds"] for result in results) / 60
+    verdict = "Every target is met." if not missed else f"Targets missed: {missed}."
+    lines += ["", f"{verdict} All of it took {minutes:.0f} minutes."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="run what the default leaves out")
+    parser.add_argument("--lists", type=Path, help="folder with EmoBox's cremad.csv, for the cache of real lengths")
+    arguments = parser.parse_args()
+    state = {"code": code_hash(), "machine": machine()}
+    chosen = [benchmark for benchmark in BENCHMARKS if benchmark.full == arguments.full]
+    unfinished = FOLDER / ("unfinished-full" if arguments.full else "unfinished")
+    # Rows that a stopped call has measured; a call that follows a finished one measures everything anew.
+    done = unfinished.read_text().split() if unfinished.is_file() else []
+    failed = []
+    for number, benchmark in enumerate(chosen, start=1):
+        title = f"[{number}/{len(chosen)}] {benchmark.command}"
+        before = read_result(benchmark.name)
+        if benchmark.name in done and before and all(before[key] == value for key, value in state.items()):
+            print(f"{title}: measured before the last call was stopped", flush=True)
+            continue
+        print(title, flush=True)
+        given = ["--lists", str(arguments.lists.resolve())] if benchmark.takes_lists and arguments.lists else []
+        try:
+            result = measure(benchmark, given, state)
+        except subprocess.CalledProcessError as error:
+            print(f"{title} failed with status {error.returncode}", file=sys.stderr, flush=True)
+            failed.append(benchmark.name)
+            continue
+        print(f"[{number}/{len(chosen)}] took {result['seconds']:.0f} s", flush=True)
+        done.append(benchmark.name)
+        write_atomically(unfinished, "\n".join(done) + "\n")
+    results = [result for result in map(read_result, (benchmark.name for benchmark in BENCHMARKS)) if result]
+    write_atomically(RESULTS, results_markdown([r for r in results if r["machine"] == state["machine"]], state))
+    print(f"Written: {RESULTS.relative_to(ROOT)}")
+    if failed:
+        sys.exit(f"Failed: {', '.join(failed)}. The same command measures these again.")
+    unfinished.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
