@@ -28,7 +28,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 $(VENV)/.benchmark: setup
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[benchmark]"

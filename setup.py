@@ -19,7 +19,14 @@ TRAIN = [
 LORA = [*TRAIN, "peft>=0.21"]
 DEMO = ["espeakng-loader>=0.2.4"]
 BENCHMARK = [*TRAIN, "scikit-learn>=1.6", "opensmile>=2.6", "librosa>=0.11"]
-DEV = ["scikit-learn>=1.6", "pytest>=8.4", "pytest-timeout>=2.4", "hypothesis>=6.100", "ruff>=0.14"]
+DEV = [
+    "scikit-learn>=1.6",
+    "pytest>=8.4",
+    "pytest-timeout>=2.4",
+    "pytest-xdist>=3.8",
+    "hypothesis>=6.100",
+    "ruff>=0.14",
+]
 
 setup(
     name="camulenet",
