@@ -3,10 +3,10 @@
     python benchmarks/cache.py --lists DIR
 
 A real build over noise clips of the durations in DIR/cremad.csv (EmoBox's metadata) with a Whisper encoder of one
-layer of width 1024 and the branches of `camulenet`; without `--lists` over 744 clips about as long, a tenth of CREMA-D,
-and the sizes are multiplied by ten. Beside it stands the released code's one pickle, by really pickling one clip's
-tensors of the preset `paper`. Then an epoch is read as training reads it. Last, logits from the cache are compared with
-those of the same model on the waveforms, clip by clip.
+layer of width 1024 and the branches of `camulenet`; without `--lists` over 744 clips about as long, a tenth of
+CREMA-D, and the sizes are multiplied by ten. Beside it stands the released code's one pickle, by really pickling one
+clip's tensors of the preset `paper`. Then an epoch is read as training reads it. Last, logits from the cache are
+compared with those of the same model on the waveforms, clip by clip.
 """
 
 import csv
@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from inputs import NUM_LABELS, SAMPLING_RATE, ravdess_durations, whisper_config
 from measure import Row, Side, arguments_of, peak_memory_bytes, progress, report, serve
-from ser_protocol.feature_cache import CachedFeatures
 from synthetic_corpus import load, write_corpus, write_encoder
 from transformers import WhisperConfig
 
 from modeling_camulenet import CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
+from ser_protocol.feature_cache import CachedFeatures
 from ser_protocol.feature_store import collate
 from ser_protocol.presets import build_config
 

@@ -2,8 +2,8 @@
 
     python benchmarks/two_processes.py [--clips 96] [--size base]
 
-Twice the same experiment from nothing: one call of `run_ser.py` for all folds; and two calls at once, each with half of
-the folds, which build the cache together and of which the later one pools. All run on one thread each. The pooled
+Twice the same experiment from nothing: one call of `run_ser.py` for all folds; and two calls at once, each with half
+of the folds, which build the cache together and of which the later one pools. All run on one thread each. The pooled
 predictions and the cache's shards are compared byte by byte.
 """
 
