@@ -147,7 +147,10 @@ class ModelArguments:
     )
     cache_dtype: str = dataclasses.field(
         default="float16",
-        metadata={"help": f"How a frozen encoder's features are stored: one of {', '.join(DTYPES)}."},
+        metadata={
+            "help": f"How a frozen encoder's features are stored: one of {', '.join(DTYPES)}. With float16 decibels "
+            "are 16-bit integers over each clip's range, which round less."
+        },
     )
     cache_all_layers: bool = dataclasses.field(
         default=False,

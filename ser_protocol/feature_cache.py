@@ -53,6 +53,10 @@ FOLDER = "camulenet_features"
 SHARD_BYTES = 16e6
 BATCH_S = 64.0  # seconds of a batch, padding included
 DTYPES = ("float16", "bfloat16", "float32")
+# Decibels have no zero to be precise about: of 16 bits, fixed point over a clip's own range rounds much less than half
+# precision does.
+INT16_STEPS = 2**16
+SCALE = " scale"  # behind a clip's name: its lowest value and the step between two codes
 
 
 class CacheError(ValueError):
@@ -144,7 +148,11 @@ class ShardedFeatures:
     def read(self, clip: str) -> torch.Tensor:
         """Features of a clip that `build` was given: (frames, ...)."""
         with safe_open(self._shard_of[clip], "pt") as shard:
-            return shard.get_tensor(clip).clone()
+            stored = shard.get_tensor(clip)
+            if self.settings["dtype"] != "int16":
+                return stored.clone()
+            lowest, step = shard.get_tensor(clip + SCALE)
+        return (stored.float() + INT16_STEPS // 2) * step + lowest
 
     def missing(self, clips: Iterable[str]) -> list[str]:
         """
@@ -288,20 +296,29 @@ class ShardedFeatures:
                 except CorpusError as error:
                     bad_files.append(str(error))
             if not bad_files:
-                tensors |= zip(batch, map(self._stored, compute(waveforms)))
+                for clip, features in zip(batch, compute(waveforms)):
+                    tensors |= self._stored(clip, features)
         if not bad_files:
             content = safetensors.torch.save(tensors)
             write_atomically(path, safetensors.torch.save(tensors, {"sha256": _data_hash(content)}))
         return bad_files
 
-    def _stored(self, features: torch.Tensor) -> torch.Tensor:
-        stored = features.to("cpu", getattr(torch, self.settings["dtype"])).contiguous()
-        if not stored.isfinite().all():
+    def _stored(self, clip: str, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A clip's tensors in a shard."""
+        features, dtype = features.cpu(), self.settings["dtype"]
+        scale = {}
+        if dtype == "int16":
+            lowest = features.min()
+            step = ((features.max() - lowest) / (INT16_STEPS - 1)).clamp(min=torch.finfo(torch.float32).tiny)
+            scale = {clip + SCALE: torch.stack((lowest, step))}
+            features = ((features - lowest) / step).round() - INT16_STEPS // 2
+        stored = features.to(getattr(torch, dtype)).contiguous()
+        if not all(tensor.isfinite().all() for tensor in (features, stored, *scale.values())):
             raise CacheError(
-                f"Features of the kind {self.settings['kind']} are not finite in {self.settings['dtype']}. Take "
-                "--cache_dtype bfloat16 or float32; if that is float32 already, look at the encoder's weights."
+                f"Features of the kind {self.settings['kind']} are not finite in {dtype}. Take --cache_dtype bfloat16 "
+                "or float32; if that is float32 already, look at the encoder's weights."
             )
-        return stored
+        return {clip: stored, **scale}
 
 
 def _key(content: bytes) -> str:
@@ -322,11 +339,15 @@ def _data_hash(content: bytes) -> str:
     return hashlib.sha256(memoryview(content)[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
 
 
+def _clips_in(shard) -> list[str]:
+    return [name for name in list(shard.keys()) if not name.endswith(SCALE)]
+
+
 def intact_clips(path: Path) -> list[str] | None:
     """Names of a shard's clips; `None` where the file is not as it was written."""
     try:
         with safe_open(path, "pt") as shard:
-            clips, metadata = list(shard.keys()), shard.metadata()
+            clips, metadata = _clips_in(shard), shard.metadata()
         return clips if (metadata or {}).get("sha256") == _data_hash(path.read_bytes()) else None
     except (SafetensorError, OSError):
         return None
@@ -442,6 +463,8 @@ class CachedFeatures:
         for branch in self.config.branches:
             padded_to_s = extractor.max_duration_s if extractor.pad_to_max_duration else None
             settings[branch] = {**common, **getattr(extractor, branch), "padded_to_s": padded_to_s}
+            if dtype == "float16" and settings[branch].get("decibel"):
+                settings[branch]["dtype"] = "int16"
         return settings
 
     @property
@@ -558,7 +581,7 @@ def info(root: Path, names: Sequence[str] = ()) -> str:
         for shard in shards:
             try:
                 with safe_open(shard, "pt") as content:
-                    num_clips += len(content.keys())
+                    num_clips += len(_clips_in(content))
             except SafetensorError:
                 logger.warning(f"{shard} is damaged; the next build computes it again.")
         size = sum(shard.stat().st_size for shard in shards)
