@@ -352,7 +352,7 @@ def test_predictions_beside_their_folds(tmp_path):
 def test_predictions_of_committed_results(name, num_folds):
     report = audit_file(RESULTS / name / "predictions.csv")
     assert report.clean and len(report.folds) == num_folds
-    assert "validation speakers in train" in found(report, "clean")
+    assert "test speakers in train" in found(report, "clean")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
