@@ -25,19 +25,23 @@ NUM_CLIPS = 64
 
 def ours(clips):
     extractor = CAMuLeNetFeatureExtractor()
-    return lambda: extractor(clips, sampling_rate=SAMPLING_RATE, return_tensors="pt") and None
+    return lambda: extractor(clips, sampling_rate=SAMPLING_RATE, return_tensors="pt")
 
 
 def like_for_like(clips):
     whisper = WhisperFeatureExtractor()
     frames = {"sr": SAMPLING_RATE, "n_fft": 400, "hop_length": 160, "pad_mode": "reflect"}
 
+    def features(clip):
+        mel = librosa.feature.melspectrogram(y=clip, n_mels=80, htk=True, norm=None, **frames)
+        return (
+            librosa.power_to_db(librosa.feature.melspectrogram(y=clip, n_mels=128, **frames)),
+            librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=40),
+        )
+
     def run():
-        whisper(clips, sampling_rate=SAMPLING_RATE, padding="longest", truncation=False, return_tensors="pt")
-        for clip in clips:
-            librosa.power_to_db(librosa.feature.melspectrogram(y=clip, n_mels=128, **frames))
-            mel = librosa.feature.melspectrogram(y=clip, n_mels=80, htk=True, norm=None, **frames)
-            librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=40)
+        log_mel = whisper(clips, sampling_rate=SAMPLING_RATE, padding="longest", truncation=False, return_tensors="pt")
+        return log_mel, [features(clip) for clip in clips]
 
     return run
 
@@ -45,15 +49,16 @@ def like_for_like(clips):
 def released(clips):
     whisper = WhisperFeatureExtractor()
 
-    def run():
-        for clip in clips:
-            whisper(clip, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+    def features(clip):
+        return (
+            whisper(clip, sampling_rate=SAMPLING_RATE, return_tensors="pt"),
             librosa.feature.melspectrogram(
                 y=clip, sr=SAMPLING_RATE, n_fft=800, win_length=40, hop_length=10, window="hamming", n_mels=128
-            )
-            librosa.feature.mfcc(y=clip, sr=SAMPLING_RATE, n_mfcc=40)
+            ),
+            librosa.feature.mfcc(y=clip, sr=SAMPLING_RATE, n_mfcc=40),
+        )
 
-    return run
+    return lambda: [features(clip) for clip in clips]
 
 
 SIDES = {"ours": ours, "like for like": like_for_like, "released": released}
@@ -63,7 +68,8 @@ def main() -> None:
     arguments = arguments_of(__doc__, lambda parser: parser.set_defaults(threads=1))
     if arguments.side:
         torch.set_num_threads(arguments.threads)
-        serve(SIDES[arguments.side](synthetic_clips(ravdess_durations(NUM_CLIPS))))
+        run = SIDES[arguments.side](synthetic_clips(ravdess_durations(NUM_CLIPS)))
+        serve(lambda: run() and None)
         return
     seconds = {
         name: side["seconds"]

@@ -504,38 +504,30 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         `prepare_waveform`, and their lengths.
         """
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        batch = torch.full((len(waveforms), max(int(lengths.max()), width)), self.padding_value)
+        batch = torch.zeros(len(waveforms), max(int(lengths.max()), width))
         for row, waveform in zip(batch, waveforms):
             row[: len(waveform)] = torch.from_numpy(waveform)
         return batch.to(device), lengths.to(device)
 
     def _extract_in_parts(self, waveforms: list[np.ndarray], device: str) -> dict[str, torch.Tensor]:
-        """Features of a batch, on a CPU a few clips at a time, put together to the longest."""
-        longest = max(map(len, waveforms))
+        """Features of a batch, on a CPU a few clips of like lengths at a time, put together to the longest."""
+        order = sorted(range(len(waveforms)), key=lambda row: len(waveforms[row]), reverse=True)
+        longest = len(waveforms[order[0]])
+        num_samples = SAMPLES_AT_A_TIME if torch.device(device).type == "cpu" else len(waveforms) * longest
         # Behind a clip in Whisper's own window lies silence, which is no zero: all are padded alike.
         width = longest if self.encoder_context == "padded" else 0
-        num_samples = SAMPLES_AT_A_TIME if torch.device(device).type == "cpu" else len(waveforms) * longest
-        parts, start = [], 0
-        while start < len(waveforms):
-            end, widest = start + 1, max(len(waveforms[start]), width)
-            while end < len(waveforms):
-                wider = max(widest, len(waveforms[end]))
-                if wider * (end + 1 - start) > num_samples:
-                    break
-                end, widest = end + 1, wider
-            batch, lengths = self.stack(waveforms[start:end], device, width)
-            parts.append(self.extract(batch, lengths))
-            start = end
-        if len(parts) == 1:
-            return parts[0]
         features = {}
-        for name in parts[0]:
-            tensors = [part[name] for part in parts]
-            num_frames = max(tensor.shape[1] for tensor in tensors)
-            features[name] = tensors[0].new_empty(len(waveforms), num_frames, *tensors[0].shape[2:])
-            for rows, tensor in zip(features[name].split([len(tensor) for tensor in tensors]), tensors):
-                rows[:, : tensor.shape[1]] = tensor
-                rows[:, tensor.shape[1] :] = 0
+        while order:
+            num_clips = max(num_samples // max(len(waveforms[order[0]]), width), 1)
+            rows, order = order[:num_clips], order[num_clips:]
+            batch, lengths = self.stack([waveforms[row] for row in rows], device, width)
+            with maybe_autocast(batch.device.type, enabled=False):
+                part = self._extract(batch, lengths, ("encoder", *self.branches))
+            for name, tensor in part.items():
+                if name not in features:  # of the longest clip
+                    features[name] = tensor.new_empty(len(waveforms), *tensor.shape[1:])
+                features[name][rows, : tensor.shape[1]] = tensor
+                features[name][rows, tensor.shape[1] :] = 0
         return features
 
     def extract(
@@ -551,6 +543,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         Returns:
             The tensors of [`~CAMuLeNetFeatureExtractor.__call__`].
         """
+        waveforms = waveforms * (torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None])
         # Power spectra overflow half precision.
         with maybe_autocast(waveforms.device.type, enabled=False):
             return self._extract(waveforms.float(), lengths, parts or ("encoder", *self.branches))
@@ -558,7 +551,7 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
     def _extract(
         self, waveforms: torch.Tensor, lengths: torch.Tensor, parts: tuple[str, ...]
     ) -> dict[str, torch.Tensor]:
-        waveforms = waveforms * (torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None])
+        """As `extract`, of float32 waveforms that are zero behind each clip."""
         if self.max_duration_s is not None:
             samples = round(self.max_duration_s * self.sampling_rate)
             waveforms, lengths = waveforms[:, :samples], lengths.clamp(max=samples)
