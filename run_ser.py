@@ -515,9 +515,12 @@ class CollectedWarnings(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def set_up_threads(trains_encoder: bool) -> None:
-    """One thread a process for small operations on a CPU, unless OMP_NUM_THREADS says otherwise."""
-    if trains_encoder and "OMP_NUM_THREADS" not in os.environ and not torch.cuda.is_available():
+def set_up_threads() -> None:
+    """
+    One thread a process for training on a CPU, unless OMP_NUM_THREADS says otherwise: the operations are small, and
+    threads that wait for each other take longer (benchmarks/threads.py). Further cores are for other folds.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and not torch.cuda.is_available():
         torch.set_num_threads(1)
 
 
@@ -591,7 +594,6 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     del model  # its encoder may be large
     warnings += data_warnings.messages + cut_warnings(dataset, extractor)
     arguments = held_arguments(model_args, data_args, training_args, len(folds), dataset_hash(dataset))
-    set_up_threads(trains_encoder=not config.freeze_encoder)
 
     # With an --eval_strategy, TrainingArguments sets do_eval by itself.
     do_eval = training_args.do_eval and training_args.eval_strategy == "no"
@@ -606,8 +608,11 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     }
     runner = FoldRunner(dataset, extractor, source, training_args, augment, speed_factors, crop_s, cache)
     to_do = [fold for fold in wanted if not runner.is_complete(fold.index)]
+    if not source.caches_encoder:
+        set_up_threads()
     if to_do:
         runner.prepare()
+    set_up_threads()  # an encoder that fills the cache makes use of all before
     if training_args.should_save:
         # Only now that the audio is known to be good, or mending it would be a change. Unrounded: they are compared.
         report.write_atomically(runner.output_dir / "arguments.json", json.dumps(arguments, indent=2) + "\n")
