@@ -572,20 +572,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         name = model_args.model_name_or_path or model_args.encoder_name_or_path or model_args.preset
         where = "" if Path(name).exists() else " (there is no such directory here)"
         raise RunError(f"{name} cannot be used{where}: {error}") from error
-    if not source.caches_encoder and (model_args.cache_dtype != "float16" or model_args.cache_all_layers):
-        raise RunError(
-            "--cache_dtype and --cache_all_layers are for a frozen encoder, and this one is trained: leave them out."
-        )
-    if source.caches_encoder and training_args.gradient_checkpointing:
-        raise RunError(
-            "--gradient_checkpointing has nothing to do: the frozen encoder is cached. Leave it out, "
-            "or train the encoder (--trainable_encoder_layers, --lora_rank)."
-        )
-    if source.caches_encoder and model_args.equalizer_db:
-        raise RunError(
-            "--equalizer_db alters what the encoder reads, and the frozen encoder is cached. Leave it out, or train "
-            "the encoder (--trainable_encoder_layers, --lora_rank)."
-        )
+    check_cache_arguments(source, model_args, training_args)
     extractor, config = model.camulenet.feature_extractor, model.config
     num_parameters = {
         "num_parameters": model.num_parameters(),
@@ -693,6 +680,29 @@ def leak_warnings(data_args: DataArguments, dataset, folds, source: ModelSource)
             raise RunError(f"Leak: {leak}. Test on others, or mark the leak in every output with --allow_leak.")
         warnings.append(f"Leak, allowed by --allow_leak: {leak}. These are not unseen-speaker figures.")
     return warnings
+
+
+def check_cache_arguments(source: ModelSource, model_args: ModelArguments, training_args: TrainingArguments) -> None:
+    """
+    Whether every argument has something to act on.
+
+    Raises:
+        RunError: one would be ignored in silence, with the encoder's features in a cache or without.
+    """
+    if not source.caches_encoder and (model_args.cache_dtype != "float16" or model_args.cache_all_layers):
+        raise RunError(
+            "--cache_dtype and --cache_all_layers are for a frozen encoder, and this one is trained: leave them out."
+        )
+    if source.caches_encoder and training_args.gradient_checkpointing:
+        raise RunError(
+            "--gradient_checkpointing has nothing to do: the frozen encoder is cached. Leave it out, "
+            "or train the encoder (--trainable_encoder_layers, --lora_rank)."
+        )
+    if source.caches_encoder and model_args.equalizer_db:
+        raise RunError(
+            "--equalizer_db alters what the encoder reads, and the frozen encoder is cached. Leave it out, or train "
+            "the encoder (--trainable_encoder_layers, --lora_rank)."
+        )
 
 
 def cut_warnings(dataset, extractor) -> list[str]:

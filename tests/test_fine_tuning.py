@@ -115,7 +115,13 @@ def test_a_cached_encoder_has_nothing_to_recompute(way, ravdess, tmp_path):
     checkpoint = save_checkpoint(tmp_path / "checkpoint", **WAYS[way][0])
     arguments = (*ravdess, "--model_name_or_path", checkpoint, *RUN, *WAYS[way][1], "--output_dir", tmp_path / "out")
     assert "the frozen encoder is cached" in refusal(*arguments, "--gradient_checkpointing", "true")
+    assert "--equalizer_db alters what the encoder reads" in refusal(*arguments, "--equalizer_db", 3)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trained_encoder_has_no_cache_to_speak_of(ravdess, tmp_path):
+    for flags in (("--cache_dtype", "float32"), ("--cache_all_layers", "true")):
+        assert "are for a frozen encoder" in refusal(*ravdess, "--num_folds", 3, *flags, "--output_dir", tmp_path)
 
 
 @pytest.mark.parametrize(
