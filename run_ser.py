@@ -517,9 +517,9 @@ class CollectedWarnings(logging.Handler):
 
 def set_up_threads() -> None:
     """
-    One thread a process for training on a CPU, unless OMP_NUM_THREADS says otherwise: two folds at once on a thread each
-    get further than one fold on two, and on a busy machine threads that wait for each other take many times as long
-    (benchmarks/threads.py, training_step.py --threads).
+    One thread a process for training on a CPU, unless OMP_NUM_THREADS says otherwise: two folds at once on a thread
+    each get further than one fold on two, and on a busy machine threads that wait for each other take many times as
+    long (benchmarks/threads.py, training_step.py --threads).
     """
     if "OMP_NUM_THREADS" not in os.environ and not torch.cuda.is_available():
         torch.set_num_threads(1)

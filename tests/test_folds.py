@@ -231,7 +231,7 @@ def test_unknown_people_are_enough_to_train_on():
 @pytest.mark.parametrize(
     ("speakers", "groups"),
     [
-        # As in /work/shared/PAPER.md, read off EmoBox's own files.
+        # As in PAPER.md, read off EmoBox's own files.
         (RAVDESS, "01,11,20,21 04,10,12,14 08,09,19,23 03,05,07,24 02,15,16,18 06,13,17,22"),
         (CAFE, "01,07,08,10 02,04,09,12 03,05,06,11"),
     ],
@@ -654,7 +654,7 @@ def test_committed_split_is_the_rules_and_is_what_runs(name, caplog):
 
 
 def test_committed_emobox_folds_are_the_published():
-    # As in /work/shared/PAPER.md.
+    # As in PAPER.md.
     published = {
         "cafe_emobox_3": "01 07 08 10, 02 04 09 12, 03 05 06 11",
         "ravdess_emobox_6": "01 11 20 21, 04 10 12 14, 08 09 19 23, 03 05 07 24, 02 15 16 18, 06 13 17 22",
