@@ -20,7 +20,7 @@ from modeling_camulenet import (
     CAMuLeNetForAudioClassification,
     pipeline_camulenet,
 )
-from modeling_camulenet.pipeline_camulenet import CAMuLeNetPipeline
+from modeling_camulenet.pipeline_camulenet import CAMuLeNetPipeline, segments_of
 
 RATE = 16000
 EMOTIONS = ["neutral", "happiness", "sadness", "anger", "fear", "disgust", "surprise"]
@@ -64,9 +64,20 @@ def file_bytes(samples: np.ndarray, rate: int = RATE, file_format: str = "WAV", 
     return file.getvalue()
 
 
+def damaged(content: bytes) -> bytes:
+    """A file whose head is good and whose second half is zeros."""
+    return content[: len(content) // 2] + bytes(len(content) // 2)
+
+
 def by_label(result: list[dict]) -> np.ndarray:
     scores = {row["label"]: row["score"] for row in result}
     return np.array([scores[name] for name in EMOTIONS])
+
+
+def assert_rows(result: list[dict], expected: list[dict]):
+    """The same labels in the same order, with the same scores."""
+    assert [row["label"] for row in result] == [row["label"] for row in expected]
+    assert [row["score"] for row in result] == pytest.approx([row["score"] for row in expected], abs=1e-5)
 
 
 def assert_same(result: list[dict], expected: list[dict], atol: float = 1e-5):
@@ -98,6 +109,8 @@ def folder(tmp_path_factory, clip):
         "two.wav": file_bytes(np.stack((clip, np.zeros_like(clip)), axis=1), subtype="FLOAT"),
         "empty.wav": file_bytes(clip[:0]),
         "nan.wav": file_bytes(np.full(100, np.nan, np.float32), subtype="FLOAT"),
+        "silent.wav": file_bytes(np.zeros(9000, np.float32)),
+        "damaged.flac": damaged(file_bytes(make_clip(4.0), file_format="FLAC")),
         "text.mp4": b"no audio at all",
     }.items():
         (folder / name).write_bytes(content)
@@ -194,7 +207,6 @@ def test_other_sampling_rates(rate, classifier, folder, expected):
 def test_batches_give_the_results_of_one_by_one(encoder_context):
     classifier = tiny_classifier(encoder_context=encoder_context)
     clips = [make_clip(duration_s, seed) for seed, duration_s in enumerate((0.58, 0.1, 2.0, 1 / RATE, 1.3))]
-    clips.append(np.zeros(8000, np.float32))
     single = [classifier(clip) for clip in clips]
     for batch_size in (1, 4, 6):
         for inputs in (clips, tuple(clips), iter(clips), (clip for clip in clips)):
@@ -268,6 +280,39 @@ def test_return_gender(classifier, clip, expected):
     assert result["gender"][0]["score"] >= result["gender"][1]["score"]
 
 
+def test_return_embedding_and_attention(classifier, clip, expected):
+    """Of each recording of a batch what the model makes of it alone."""
+    clips = [clip, make_clip(0.3, seed=1), make_clip(2.0, seed=2)]
+    results = classifier(clips, batch_size=3, return_embedding=True, return_attention=True, top_k=2)
+    assert set(results[0]) == {"emotion", "embedding", "attention"}
+    assert_rows(results[0]["emotion"], expected[:2])
+    for each, result in zip(clips, results):
+        with torch.no_grad():
+            alone = classifier.model(**classifier.feature_extractor(each, return_tensors="pt"))
+        for name, value in (("embedding", alone.embeddings), ("attention", alone.co_attention_weights)):
+            assert result[name].dtype == np.float32
+            np.testing.assert_allclose(result[name], value[0].numpy(), rtol=0, atol=1e-5)
+        # A frame of Whisper's encoder is 20 ms.
+        assert result["attention"].shape == (classifier.model.config.num_attention_heads, len(each) // 320)
+        np.testing.assert_allclose(result["attention"].sum(axis=1), 1, atol=1e-5)
+    assert set(classifier(clip, return_gender=True, return_embedding=True)) == {"emotion", "gender", "embedding"}
+
+
+@pytest.mark.parametrize("encoder_context", ["clip", "padded"])
+def test_attention_of_any_length(encoder_context):
+    """The gate's weights are 0 on real frames, too: the frames are counted, not found by their weights."""
+    classifier = tiny_classifier(encoder_context=encoder_context, fusion="gate")
+    for num_samples in (1, 320, 321, 9280):
+        (result,) = classifier([make_clip(num_samples / RATE + 0.5)[-num_samples:]], return_attention=True)
+        assert result["attention"].shape == (1, -(-num_samples // 320))
+
+
+def test_no_attention_without_weights(clip):
+    classifier = tiny_classifier(fusion="concat")
+    with pytest.raises(ValueError, match="fusion='concat'"):
+        classifier(clip, return_attention=True)
+
+
 def test_single_task_model(clip):
     classifier = tiny_classifier(id2gender={})
     assert len(classifier([clip, clip], batch_size=2)) == 2
@@ -280,6 +325,7 @@ def test_single_task_model(clip):
     [
         ("empty.wav", ValueError, "empty.wav: .*empty"),
         ("nan.wav", ValueError, "nan.wav: .*NaN"),
+        ("silent.wav", ValueError, "silent.wav: .*silent"),
         ("text.mp4", ValueError, "text.mp4: .*cannot be decoded"),
         ("gone.wav", FileNotFoundError, "gone.wav"),
         (b"", ValueError, "cannot be decoded"),
@@ -289,6 +335,9 @@ def test_single_task_model(clip):
         ({"array": np.zeros(9), "sampling_rate": 0}, ValueError, "sampling_rate"),
         ({"audio": np.zeros(9)}, ValueError, "keys.*audio"),
         (np.zeros(0), ValueError, "empty"),
+        (np.zeros(9000), ValueError, "silent"),
+        (np.full(9000, 128, np.uint8), ValueError, "silent"),
+        (np.array(0.5), ValueError, r"got \(\)"),
         (np.array([0.0, np.inf]), ValueError, "infinite"),
         (np.zeros((2, 2, 100)), ValueError, "shape"),
         (np.zeros((100, 2)), ValueError, "transpose"),
@@ -324,12 +373,6 @@ def test_ffmpeg_is_the_fall_back(classifier, clip, folder, expected, monkeypatch
     with pytest.raises(ValueError, match=r"clip.wav: .*pip install soundfile.*ffmpeg was not found"):
         classifier(folder / "clip.wav")
     assert_same(classifier(clip), expected)
-
-
-@pytest.mark.parametrize("seconds", [0.1, 1.0])
-def test_silence(seconds, classifier):
-    scores = by_label(classifier(np.zeros(round(seconds * RATE), np.float32)))
-    assert np.isfinite(scores).all() and scores.sum() == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -371,3 +414,143 @@ def test_save_pretrained_of_the_pipeline(classifier, tmp_path):
     classifier.save_pretrained(tmp_path)
     names = {path.name for path in Path(tmp_path).iterdir()}
     assert {"config.json", "model.safetensors", "preprocessor_config.json", "pipeline_camulenet.py"} <= names
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The time line
+
+
+def window(start_s, **scores):
+    return {"start_s": start_s, "end_s": start_s + 2, "emotion": [{"label": n, "score": s} for n, s in scores.items()]}
+
+
+def test_segments_by_hand():
+    windows = [
+        window(0, calm=0.7, anger=0.3),
+        window(1, calm=0.45, anger=0.55),  # higher, by no more than the hysteresis
+        window(2, calm=0.2, anger=0.8),
+        window(3, calm=0.52, anger=0.48),
+        window(4),  # silent
+        window(5, calm=0.6, anger=0.4),
+        {**window(5.5, calm=0.8, anger=0.2)},
+    ]
+    # The middles of the windows are 1, 2, 3, 4, 5, 6, 6.5 s.
+    assert segments_of(windows, 0.1) == [
+        {"start_s": 0, "end_s": 2.5, "label": "calm", "score": pytest.approx((0.7 + 0.45) / 2)},
+        {"start_s": 2.5, "end_s": 4.5, "label": "anger", "score": pytest.approx((0.8 + 0.48) / 2)},
+        {"start_s": 5.5, "end_s": 7.5, "label": "calm", "score": pytest.approx(0.7)},
+    ]
+    plain = segments_of(windows, 0.0)
+    assert [(row["start_s"], row["label"]) for row in plain] == [
+        (0, "calm"),
+        (1.5, "anger"),
+        (3.5, "calm"),
+        (5.5, "calm"),
+    ]
+
+
+def test_timeline(classifier, folder, tmp_path):
+    """Each window is what the pipeline says of that stretch; the last one ends with the recording."""
+    long = make_clip(4.3, seed=3)
+    result = classifier(long, timeline=True, window_s=1.5, hop_s=0.5, batch_size=4)
+    assert set(result) == {"windows", "segments"}
+    starts = [0, 0.5, 1, 1.5, 2, 2.5, 2.8]
+    assert [row["start_s"] for row in result["windows"]] == pytest.approx(starts)
+    assert [row["end_s"] for row in result["windows"]] == pytest.approx([start + 1.5 for start in starts])
+    for start_s, row in zip(starts, result["windows"]):
+        first = round(start_s * RATE)
+        assert_same(row["emotion"], classifier(long[first : first + round(1.5 * RATE)]))
+    assert result["segments"] == segments_of(result["windows"], 0.1)
+    assert result["segments"][0]["start_s"] == 0 and result["segments"][-1]["end_s"] == pytest.approx(4.3)
+
+    (tmp_path / "long.flac").write_bytes(file_bytes(np.stack((long, long), 1), file_format="FLAC"))
+    arguments = {"timeline": True, "window_s": 1.5, "hop_s": 0.5}
+    rows = [tmp_path / "long.flac", {"raw": np.stack((long, long)), "sampling_rate": RATE}]
+    for same in [*classifier(rows, **arguments), *classifier(iter(rows), batch_size=3, **arguments)]:
+        for one, other in zip(same["windows"], result["windows"], strict=True):
+            assert one["start_s"] == pytest.approx(other["start_s"])
+            assert_same(one["emotion"], other["emotion"])
+
+
+def test_timeline_of_another_rate_and_of_a_short_recording(classifier):
+    clip = make_clip(1.0, rate=44100)
+    (row,) = classifier({"raw": clip, "sampling_rate": 44100}, timeline=True)["windows"]
+    assert (row["start_s"], row["end_s"]) == (0, 1)
+    assert_same(row["emotion"], classifier({"raw": clip, "sampling_rate": 44100}))
+    result = classifier({"raw": make_clip(3.5, rate=44100), "sampling_rate": 44100}, timeline=True, hop_s=0.25)
+    assert [row["start_s"] for row in result["windows"]] == [0, 0.25, 0.5]
+
+
+def test_timeline_with_the_other_options(classifier):
+    long = make_clip(3.0, seed=4)
+    arguments = {"timeline": True, "window_s": 1.0, "hop_s": 1.0}
+    whole = classifier(long, **arguments)
+    result = classifier(long, top_k=1, return_gender=True, return_embedding=True, **arguments)
+    assert result["segments"] == whole["segments"]  # of all the scores, whatever is shown of them
+    for row, other in zip(result["windows"], whole["windows"], strict=True):
+        assert set(row) == {"start_s", "end_s", "emotion", "gender", "embedding"}
+        assert_rows(row["emotion"], other["emotion"][:1])
+
+
+def test_silent_stretches_have_no_emotion(classifier):
+    clip = make_clip(1.0)
+    recording = np.concatenate((clip, np.zeros(3 * RATE, np.float32), clip))
+    result = classifier(recording, timeline=True, window_s=1.0, hop_s=1.0, batch_size=2)
+    assert [bool(row["emotion"]) for row in result["windows"]] == [True, False, False, False, True]
+    assert [(row["start_s"], row["end_s"]) for row in result["segments"]] == [(0, 1), (4, 5)]
+    assert set(result["windows"][1]) == {"start_s", "end_s", "emotion"}
+
+
+def test_a_long_file_is_never_held_whole(classifier, tmp_path, monkeypatch):
+    """Ten minutes in windows of 1 s: no read asks for more, and the model sees a window at a time."""
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(path, "w", RATE, 1) as file:
+        for minute in range(10):
+            file.write(make_clip(60.0, seed=minute % 3))
+    asked = []
+
+    class Sound(soundfile.SoundFile):
+        def read(self, frames=-1, **kwargs):
+            asked.append(frames)
+            return super().read(frames, **kwargs)
+
+    monkeypatch.setattr(pipeline_camulenet.soundfile, "SoundFile", Sound)
+    monkeypatch.setattr(
+        classifier, "_forward", lambda inputs, **_: {"logits": torch.zeros(len(inputs["input_values"]), len(EMOTIONS))}
+    )
+    windows = classifier(path, timeline=True, window_s=1.0, hop_s=1.0)["windows"]
+    assert len(windows) == 600 and windows[-1]["end_s"] == 600
+    assert set(asked) == {RATE}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "arguments", "error", "message"),
+    [
+        ("empty.wav", {}, ValueError, "empty.wav: .*empty"),
+        ("nan.wav", {}, ValueError, "nan.wav: .*NaN"),
+        ("silent.wav", {}, ValueError, "silent.wav: .*silent"),
+        ("text.mp4", {}, ValueError, "text.mp4: .*cannot be decoded"),
+        ("gone.wav", {}, FileNotFoundError, "gone.wav"),
+        ("clip.wav", {"hop_s": 0}, ValueError, "`hop_s` is 0"),
+        ("clip.wav", {"hop_s": 4}, ValueError, "at most `window_s`, 3.0"),
+        ("clip.wav", {"window_s": -1.0}, ValueError, "`hop_s`"),
+        ("clip.wav", {"top_k": 0}, ValueError, "top_k"),
+        ("clip.wav", {"topk": 3}, TypeError, "topk"),
+        (np.zeros((2, 2, 100)), {}, ValueError, "shape"),
+        (None, {}, TypeError, "NoneType"),
+    ],
+)
+def test_errors_of_the_timeline(inputs, arguments, error, message, classifier, folder):
+    with pytest.raises(error, match=message):
+        classifier(folder / inputs if isinstance(inputs, str) else inputs, timeline=True, **arguments)
+
+
+@pytest.mark.parametrize("timeline", [False, True])
+def test_a_damaged_file_is_named(timeline, classifier, folder):
+    with pytest.raises(ValueError, match="damaged.flac: the audio is damaged"):
+        classifier(folder / "damaged.flac", timeline=timeline)
+
+
+def test_timeline_belongs_to_the_call(classifier):
+    with pytest.raises(TypeError, match="timeline.*call"):
+        CAMuLeNetPipeline(model=classifier.model, feature_extractor=classifier.feature_extractor, timeline=True)
