@@ -4,8 +4,22 @@
 from copy import deepcopy
 from typing import Any
 
+import transformers
+
+# Before anything is imported that an older one lacks. Every way to the model leads through its configuration.
+if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23):
+    raise RuntimeError(
+        f"CAMuLeNet needs transformers 5.23 or newer, and this is {transformers.__version__}: "
+        '`pip install --upgrade "transformers>=5.23"`.'
+    )
+
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+
+# Of this code, and of the checkpoints that it writes: the format grows by one with whatever older code would read
+# wrongly. Every format from 1 on is read; a checkpoint that names none is of format 1.
+CODE_VERSION = "0.1.0"
+FORMAT_VERSION = 1
 
 # What a checkpoint offers to the Auto classes and `pipeline()`: files that `save_pretrained` puts beside the weights.
 AUTO_MAP = {
@@ -130,7 +144,9 @@ class CAMuLeNetConfig(PreTrainedConfig):
     ```"""
 
     model_type = "camulenet"
+    # A Trainer's predictions are then the emotion's logits alone, as scripts for any audio classification expect.
     keys_to_ignore_at_inference = [
+        "gender_logits",
         "emotion_loss",
         "gender_loss",
         "embeddings",
@@ -175,6 +191,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
+        self._check_format(kwargs.get("format_version", 1), kwargs.get("camulenet_version"))
         self.branches = list(self.branches)
         self.feature_extractor = deepcopy(self.feature_extractor or {})
         self.training_speakers = list(self.training_speakers or [])
@@ -187,6 +204,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
         # transformers notes only the class that is saved; a checkpoint must load through all of them.
         self.auto_map = dict(AUTO_MAP)
         self.custom_pipelines = dict(CUSTOM_PIPELINES)
+        self.format_version, self.camulenet_version = FORMAT_VERSION, CODE_VERSION
         super().save_pretrained(save_directory, **kwargs)
 
     @property
@@ -198,6 +216,16 @@ class CAMuLeNetConfig(PreTrainedConfig):
     def freeze_encoder(self) -> bool:
         """Whether the encoder is left as it is."""
         return self.trainable_encoder_layers == 0
+
+    @staticmethod
+    def _check_format(format_version: int, camulenet_version: str | None):
+        if format_version > FORMAT_VERSION:
+            raise ValueError(
+                f"This checkpoint has format {format_version}, of camulenet {camulenet_version}; the code that reads "
+                f"it is camulenet {CODE_VERSION}, which knows formats up to {FORMAT_VERSION}. Install camulenet "
+                f"{camulenet_version} or newer, or leave out `import modeling_camulenet` and load the checkpoint by "
+                "its own code, with trust_remote_code=True."
+            )
 
     def _validate(self):
         def refuse(name: str, expected: str):

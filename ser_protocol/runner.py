@@ -213,6 +213,11 @@ class FoldProgress(ProgressCallback):
 class FoldTrainer(Trainer):
     """The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, and evaluates in order."""
 
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        # Both heads are scored here.
+        ignored = [name for name in self.model.config.keys_to_ignore_at_inference if name != "gender_logits"]
+        return super().prediction_step(model, inputs, prediction_loss_only, ignored)
+
     def _get_eval_sampler(self, eval_dataset):
         # Grouped by length, the Trainer would shuffle what it predicts, too.
         return torch.utils.data.SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None

@@ -2,6 +2,9 @@
 
 import ast
 import json
+import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from transformers import AutoConfig, PreTrainedConfig, WhisperConfig
 
 from modeling_camulenet import CAMuLeNetConfig
+from modeling_camulenet.configuration_camulenet import CODE_VERSION, FORMAT_VERSION
 
 ROOT = Path(__file__).parent.parent
 OWN_FIELDS = sorted({f.name for f in fields(CAMuLeNetConfig)} - {f.name for f in fields(PreTrainedConfig)})
@@ -100,6 +104,47 @@ def test_a_checkpoint_loads_through_every_auto_class(tmp_path):
         "AutoModelForAudioClassification": "modeling_camulenet.CAMuLeNetForAudioClassification",
     }
     assert saved["custom_pipelines"]["audio-classification"]["impl"] == "pipeline_camulenet.CAMuLeNetPipeline"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Versions
+
+
+def test_a_checkpoint_says_what_wrote_it(tmp_path):
+    CAMuLeNetConfig().save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert (saved["format_version"], saved["camulenet_version"]) == (FORMAT_VERSION, CODE_VERSION)
+    assert f'version="{CODE_VERSION}"' in (ROOT / "setup.py").read_text()
+
+
+def test_checkpoints_of_older_and_newer_code(tmp_path):
+    CAMuLeNetConfig(branch_size=24).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+
+    older = {name: value for name, value in saved.items() if name not in ("format_version", "camulenet_version")}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text()) == saved
+
+    (tmp_path / "config.json").write_text(json.dumps({**saved, "format_version": 7, "camulenet_version": "9.1.0"}))
+    with pytest.raises(ValueError, match=r"format 7, of camulenet 9\.1\.0.* Install camulenet 9\.1\.0 or newer"):
+        AutoConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("entry", ["configuration_camulenet", "modeling_camulenet"])
+def test_an_older_transformers_is_told_what_to_install(entry, tmp_path):
+    """With a stand-in that has what every version has: the file of a checkpoint, and the package."""
+    minimum = re.search(r'"transformers>=([\d.]+)"', (ROOT / "setup.py").read_text())[1]
+    major, minor = map(int, minimum.split("."))
+    names = "AutoConfig = AutoFeatureExtractor = AutoModel = AutoModelForAudioClassification = None"
+    folder = ROOT if entry == "modeling_camulenet" else ROOT / "modeling_camulenet"
+    code = f"import sys\nsys.path[:0] = {[str(tmp_path), str(folder)]}\nimport {entry}"
+    for version in (f"{major}.{minor - 1}.2", "4.57.1"):
+        (tmp_path / "transformers.py").write_text(f'__version__ = "{version}"\n{names}\n')
+        child = subprocess.run([sys.executable, "-I", "-B", "-c", code], capture_output=True, text=True, timeout=60)
+        last = child.stderr.strip().splitlines()[-1]
+        assert last.startswith("RuntimeError: ") and f"this is {version}" in last
+        assert f'pip install --upgrade "transformers>={minimum}"' in last
 
 
 def test_a_ready_encoder_config_is_kept():
