@@ -4,6 +4,7 @@ Everything is rendered from one `results` dict (`build_results`), so no figure i
 not all there has no pooled figures: every output says so instead of printing numbers.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -432,7 +433,12 @@ def _join(items):
 # The model card
 
 
-def model_card(results, checkpoint=None, model_id=None):
+def code_files(folder):
+    """Name -> SHA-256 (hexadecimal) of each Python file that a checkpoint's folder ships."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).glob("*.py"))}
+
+
+def model_card(results, checkpoint=None, model_id=None, code=None):
     """Render a README.md with Hub metadata, for a run's output folder or for one of its checkpoints.
 
     Args:
@@ -440,6 +446,7 @@ def model_card(results, checkpoint=None, model_id=None):
         checkpoint (`str`, *optional*): which folder of the output the card lies in, `"final"` or `"fold_03"`; `None`
             for the output folder itself.
         model_id (`str`, *optional*): what the examples load: a Hub id or a path. Defaults to `run["hub_model_id"]`.
+        code (`dict`, *optional*): the checkpoint's Python files, from `code_files`.
 
     Returns:
         `str`: the card. Its `model-index` holds the pooled WA, UA, WF1 and macro F1, if there are any.
@@ -465,6 +472,7 @@ def model_card(results, checkpoint=None, model_id=None):
         results=results,
         model_id=model_id,
         checkpoint=checkpoint,
+        code_table=_table([["file", "SHA-256"], *code.items()]) if code else "",
         fold=_fold_of(results, checkpoint),
         data_lines=data_lines(run["data"]) if run.get("data") else [],
         protocol=PROTOCOLS.get(run["protocol"], ""),
