@@ -1,49 +1,293 @@
 """Emotion and gender of audio files, on the command line.
 
-python -m ser_protocol.predict clip.wav --model OUT/final
+run-ser predict clip.wav --model OUT/final
+run-ser predict FOLDER more.flac --model me/camulenet --output predictions.csv
+run-ser predict FOLDER --model me/camulenet --timeline OUT_FOLDER --window_s 3 --hop_s 1
+
+Without --output and --timeline a line is printed for each file. With --output a table is written, .csv or .jsonl:
+`file`, `model`, `predicted_emotion`, `predicted_gender` and the probability of each class, as in predictions.csv of a
+run; a row is added for each file as it is done, short files first, and a repeat of the command goes on where one was
+interrupted. With --timeline emotion over time is written for each file: its windows as `.csv`, its segments as
+`.TextGrid` for Praat and as `.txt`, labels for Audacity. A file that cannot be used stops nothing: all such files are
+named at the end.
 """
 
 import argparse
+import csv
+import io
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+import soundfile
+from tqdm.auto import tqdm
 from transformers import pipeline
 
+from .report import write_atomically
 
-def prediction_lines(files: list[str], model: str, top_k: int) -> list[str]:
+# What is looked for in folders. A file that is named is tried whatever its ending.
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".aac", ".webm")
+
+
+def audio_files(paths: Sequence[str]) -> list[str]:
+    """
+    The files of `paths`, and those under folders of it that are audio by their name, each once, folders in order.
+
+    Raises:
+        FileNotFoundError: a path that is not there, or a folder without audio.
+    """
+    files = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not found:
+                raise FileNotFoundError(f"{path} holds no audio: no name ends in {', '.join(SUFFIXES)}.")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise FileNotFoundError(f"There is no {path}.")
+    return list(dict.fromkeys(map(str, files)))
+
+
+def duration_s(file: str) -> float:
+    """Seconds by a file's head, or 0 where soundfile cannot read it."""
+    try:
+        return soundfile.info(file).duration
+    except (soundfile.SoundFileError, OSError):
+        return 0.0
+
+
+def print_lines(files: Sequence[str], classify) -> dict[str, str]:
     """
     One line a file: the likeliest emotions and, where the model has the head, the gender, each with its probability.
 
     Args:
         files: audio files.
-        model: a checkpoint's folder or Hub id.
-        top_k: how many emotions a line shows.
-    Raises:
-        ValueError, OSError: a file cannot be read; the message names it.
+        classify: `CAMuLeNetPipeline`, whose `top_k` says how many emotions a line shows.
+    Returns:
+        File -> what is wrong with it, of those that cannot be used.
     """
-    classify = pipeline("audio-classification", model=model, trust_remote_code=True)
-    lines = []
+    bad = {}
     for file in files:
-        result = classify(file, top_k=top_k, return_gender=bool(classify.model.config.id2gender))
+        try:
+            result = classify(file, return_gender=bool(classify.model.config.id2gender))
+        except (ValueError, OSError) as error:
+            bad[file] = str(error)
+            continue
         heads = result if isinstance(result, dict) else {"emotion": result}
-        ranked = {name: heads[name][: top_k if name == "emotion" else 1] for name in heads}
+        shown = {name: items if name == "emotion" else items[:1] for name, items in heads.items()}
         parts = (
             f"{name} " + ", ".join(f"{item['label']} {item['score']:.2f}" for item in items)
-            for name, items in ranked.items()
+            for name, items in shown.items()
         )
-        lines.append(f"{file}: {'; '.join(parts)}")
-    return lines
+        print(f"{file}: {'; '.join(parts)}", flush=True)
+    return bad
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="+", help="Audio files.")
-    parser.add_argument("--model", required=True, help="A checkpoint's folder or Hub id; its code is run.")
-    parser.add_argument("--top_k", type=int, default=3, help="How many emotions to show.")
-    arguments = parser.parse_args()
+def write_table(files: Sequence[str], classify, model: str, output: Path, batch_size: int = 8) -> dict[str, str]:
+    """
+    The predictions of files as a table, .csv or .jsonl, a row for each file that it does not hold yet.
+
+    Args:
+        files: audio files.
+        classify: `CAMuLeNetPipeline`.
+        model: name of the model, for the column of that name.
+        output: the table; what it holds already is kept.
+        batch_size: files that the model sees at once, of like lengths.
+    Returns:
+        File -> what is wrong with it, of those that cannot be used.
+    Raises:
+        ValueError: the table is of another model or another kind.
+    """
+    config = classify.model.config
+    classes = [*config.id2label.values(), *config.id2gender.values()]
+    columns = ["file", "model", "predicted_emotion", "predicted_gender", *(f"p_{name}" for name in classes)]
+    done = _rows_done(output, columns, model)
+    to_do = sorted((file for file in files if file not in done), key=duration_s)
+    read, bad = [], {}
+
+    def waveforms():
+        for file in tqdm(to_do, unit=" files"):
+            try:
+                waveform = classify.preprocess(file)["input_values"][0].numpy()
+            except (ValueError, OSError) as error:
+                bad[file] = str(error)
+                continue
+            read.append(file)
+            yield waveform
+
+    with open(output, "a", encoding="utf-8", newline="") as table:
+        if output.suffix == ".csv" and not done and table.tell() == 0:
+            csv.writer(table, lineterminator="\n").writerow(columns)
+        results = classify(waveforms(), batch_size=batch_size, return_gender=bool(config.id2gender), top_k=None)
+        for index, result in enumerate(results):
+            heads = result if isinstance(result, dict) else {"emotion": result}
+            row = {"file": read[index], "model": model, "predicted_gender": None}
+            for head, items in heads.items():
+                row[f"predicted_{head}"] = items[0]["label"]
+                row |= {f"p_{item['label']}": round(item["score"], 6) for item in items}
+            row = {name: row[name] for name in columns}
+            if output.suffix == ".csv":
+                csv.writer(table, lineterminator="\n").writerow(row.values())
+            else:
+                table.write(json.dumps(row) + "\n")
+            table.flush()
+    return bad
+
+
+def _rows_done(output: Path, columns: list[str], model: str) -> set[str]:
+    """The files that a table holds; what an interrupted call wrote half of its last line is cut off."""
+    if output.suffix not in (".csv", ".jsonl"):
+        raise ValueError(f"{output}: the table's name ends in .csv or .jsonl.")
+    if not output.exists():
+        return set()
+    content = output.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomically(output, whole)
+    text = io.StringIO(whole.decode(), newline="")
+    rows = list(csv.DictReader(text)) if output.suffix == ".csv" else [json.loads(line) for line in text]
+    for row in rows:
+        if list(row) != columns or row["model"] != model:
+            raise ValueError(
+                f"{output} is there already, with predictions of {row.get('model', 'something else')}, not of "
+                f"{model}: give another --output, or delete it."
+            )
+    return {row["file"] for row in rows}
+
+
+def write_timelines(
+    files: dict[str, str], classify, folder: Path, batch_size: int, window_s: float, hop_s: float
+) -> dict[str, str]:
+    """
+    Emotion over time of each file: <name>.csv, <name>.TextGrid and <name>.txt. Files whose .txt is there are done.
+
+    Args:
+        files: audio file -> its name in `folder`, without ending.
+        classify: `CAMuLeNetPipeline`.
+        folder: where the time lines go.
+        batch_size: windows that the model sees at once.
+        window_s, hop_s: in seconds.
+    Returns:
+        File -> what is wrong with it, of those that cannot be used.
+    """
+    bad = {}
+    to_do = [file for file in files if not (folder / f"{files[file]}.txt").exists()]
+    for file in tqdm(to_do, unit=" files"):
+        try:
+            result = classify(file, timeline=True, window_s=window_s, hop_s=hop_s, batch_size=batch_size, top_k=None)
+        except (ValueError, OSError) as error:
+            bad[file] = str(error)
+            continue
+        names = classify.model.config.id2label.values()
+        path = folder / files[file]
+        write_atomically(Path(f"{path}.csv"), windows_csv(result["windows"], names))
+        end_s = result["windows"][-1]["end_s"]
+        write_atomically(Path(f"{path}.TextGrid"), textgrid(result["segments"], end_s))
+        write_atomically(Path(f"{path}.txt"), audacity_labels(result["segments"]))
+    return bad
+
+
+def windows_csv(windows: list[dict], names: Sequence[str]) -> str:
+    """`start_s`, `end_s` and a column `p_<emotion>` of each window; empty where it is silent."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["start_s", "end_s", *(f"p_{name}" for name in names)])
+    for window in windows:
+        scores = {row["label"]: round(row["score"], 6) for row in window["emotion"]}
+        writer.writerow([f"{window['start_s']:.3f}", f"{window['end_s']:.3f}", *map(scores.get, names)])
+    return text.getvalue()
+
+
+def audacity_labels(segments: list[dict]) -> str:
+    """A label track of Audacity: start, end (seconds) and emotion, between tabs."""
+    return "".join(f"{row['start_s']:.6f}\t{row['end_s']:.6f}\t{row['label']}\n" for row in segments)
+
+
+def textgrid(segments: list[dict], end_s: float) -> str:
+    """A TextGrid of Praat with one tier, whose intervals go without a gap from 0 to `end_s`; silent ones are empty."""
+    intervals, reached = [], 0.0
+    for row in [*segments, {"start_s": end_s, "end_s": end_s, "label": ""}]:
+        if row["start_s"] > reached:
+            intervals.append((reached, row["start_s"], ""))
+        if row["end_s"] > row["start_s"]:
+            intervals.append((row["start_s"], row["end_s"], row["label"]))
+        reached = row["end_s"]
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end_s}"]
+    lines += ["tiers? <exists>", "size = 1", "item []:", "    item [1]:", '        class = "IntervalTier"']
+    lines += ['        name = "emotion"', "        xmin = 0", f"        xmax = {end_s}"]
+    lines += [f"        intervals: size = {len(intervals)}"]
+    for index, (first, last, label) in enumerate(intervals, start=1):
+        text = label.replace('"', '""')
+        lines += [f"        intervals [{index}]:", f"            xmin = {first}", f"            xmax = {last}"]
+        lines += [f'            text = "{text}"']
+    return "\n".join(lines) + "\n"
+
+
+def names_of(files: Sequence[str], paths: Sequence[str]) -> dict[str, str]:
+    """
+    File -> its name in an output folder, without ending: its path under the folder among `paths` that it is in.
+
+    Raises:
+        ValueError: two files would have one name.
+    """
+    folders = [Path(path) for path in paths if Path(path).is_dir()]
+    names = {}
+    for file in map(Path, files):
+        inside = next((file.relative_to(folder) for folder in folders if folder in file.parents), Path(file.name))
+        names[str(file)] = str(inside.with_suffix(""))
+    owners = {name: file for file, name in names.items()}
+    for file, name in names.items():
+        if owners[name] != file:
+            raise ValueError(f"{file} and {owners[name]} would have one time line, {name}: give them apart.")
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Console entry."""
+    parser = argparse.ArgumentParser(
+        "run-ser predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", help="audio files, and folders of such")
+    parser.add_argument("--model", required=True, help="a checkpoint's folder or Hub id; its code is run")
+    parser.add_argument("--revision", help="commit, branch or tag of a model on the Hub")
+    parser.add_argument("--top_k", type=int, default=3, help="how many emotions a printed line shows")
+    parser.add_argument("--output", type=Path, help="table to write, .csv or .jsonl")
+    parser.add_argument("--timeline", type=Path, metavar="FOLDER", help="folder for emotion over time")
+    parser.add_argument("--window_s", type=float, default=3.0, help="length of a time line's windows")
+    parser.add_argument("--hop_s", type=float, default=1.0, help="from one window's start to the next one's")
+    parser.add_argument("--batch_size", type=int, default=8, help="files, or windows, that the model sees at once")
+    arguments = parser.parse_args(argv)
+    if arguments.output and arguments.timeline:
+        parser.error("give either --output or --timeline")
+    if not 0 < arguments.hop_s <= arguments.window_s:
+        parser.error(f"--hop_s {arguments.hop_s}: give more than 0 and at most --window_s, {arguments.window_s}")
     try:
-        print("\n".join(prediction_lines(arguments.files, arguments.model, arguments.top_k)))
+        files = audio_files(arguments.files)
+        classify = pipeline(
+            "audio-classification",
+            model=arguments.model,
+            revision=arguments.revision,
+            trust_remote_code=True,
+            top_k=arguments.top_k,
+        )
+        if arguments.output:
+            bad = write_table(files, classify, arguments.model, arguments.output, arguments.batch_size)
+        elif arguments.timeline:
+            names = names_of(files, arguments.files)
+            lengths = (arguments.batch_size, arguments.window_s, arguments.hop_s)
+            bad = write_timelines(names, classify, arguments.timeline, *lengths)
+        else:
+            bad = print_lines(files, classify)
     except (ValueError, OSError) as error:
         sys.exit(f"predict: {error}")
+    if bad:
+        listed = "\n".join(
+            f"  {message if file in message else f'{file}: {message}'}" for file, message in bad.items()
+        )
+        sys.exit(f"predict: {len(bad)} of {len(files)} files cannot be used:\n{listed}")
 
 
 if __name__ == "__main__":

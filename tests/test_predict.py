@@ -1,12 +1,16 @@
-"""The predict command: what it prints of a clip, and its errors."""
+"""The predict command: lines, tables and time lines of files, what is left of an interrupted call, and errors."""
 
 import re
+import shutil
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import soundfile
 from transformers import AutoModelForAudioClassification
 
+import run_ser
 from modeling_camulenet.pipeline_camulenet import CAMuLeNetPipeline
 from ser_protocol import predict
 
@@ -65,3 +69,140 @@ def test_errors_are_said_without_a_traceback(
         run(monkeypatch, capsys, path, "--model", finished_run / model, "--top_k", top_k)
     assert isinstance(ended.value.code, str) and ended.value.code.startswith("predict: ")
     assert message in ended.value.code
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Many files
+
+
+@pytest.fixture
+def corpus(clips, ravdess, tmp_path):
+    """A folder of six clips of different lengths in two subfolders, one that is no audio, and a text."""
+    folder = tmp_path / "corpus"
+    for number, path in enumerate(sorted(Path(ravdess[3]).glob("*-0[56].wav"))[:6]):
+        target = folder / ("a" if number % 2 else "b") / f"clip{number}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    (folder / "a" / "bad.wav").write_bytes(b"no audio at all")
+    (folder / "notes.md").write_text("no audio by its name")
+    return folder
+
+
+def classifier(finished_run) -> CAMuLeNetPipeline:
+    model = AutoModelForAudioClassification.from_pretrained(finished_run / "final").eval()
+    return CAMuLeNetPipeline(model=model, feature_extractor=model.camulenet.feature_extractor, device="cpu")
+
+
+def ended(monkeypatch, *argv) -> str:
+    """The message with which the command ends."""
+    monkeypatch.setattr(sys, "argv", ["run-ser", "predict", *map(str, argv)])
+    with pytest.raises(SystemExit) as end:
+        run_ser.main()
+    return end.value.code
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "predictions.jsonl"])
+def test_a_table_of_many_files(name, corpus, finished_run, tmp_path, monkeypatch):
+    output = tmp_path / name
+    arguments = (corpus, "--model", finished_run / "final", "--output", output, "--batch_size", 4)
+    message = ended(monkeypatch, *arguments)
+    assert message.startswith("predict: 1 of 7 files cannot be used:")
+    assert message.count("bad.wav: the audio cannot be decoded") == 1
+    table = pd.read_csv(output) if output.suffix == ".csv" else pd.read_json(output, lines=True)
+    assert set(table["file"]) == {str(path) for path in corpus.rglob("clip*.wav")} and len(table) == 6
+    durations = [soundfile.info(path).duration for path in table["file"]]
+    assert durations == sorted(durations)
+    classify = classifier(finished_run)
+    for row in table.to_dict("records"):
+        expected = classify(row["file"], return_gender=True)
+        for head, items in expected.items():
+            assert row[f"predicted_{head}"] == items[0]["label"]
+            assert [row[f"p_{item['label']}"] for item in items] == pytest.approx(
+                [item["score"] for item in items], abs=2e-5
+            )
+
+    # A call that was killed while it wrote: the rest follows, and what is there stays.
+    whole = output.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    output.write_bytes(b"".join(lines[:-2]) + lines[-2][:20])
+    opened = []
+    preprocess = CAMuLeNetPipeline.preprocess
+    monkeypatch.setattr(
+        CAMuLeNetPipeline, "preprocess", lambda self, inputs: opened.append(inputs) or preprocess(self, inputs)
+    )
+    ended(monkeypatch, *arguments)
+    again = pd.read_csv(output) if output.suffix == ".csv" else pd.read_json(output, lines=True)
+    assert output.read_bytes().startswith(b"".join(lines[:-2]))
+    pd.testing.assert_frame_equal(again, table, rtol=0, atol=2e-5)
+    assert {path for path in opened if isinstance(path, str)} == {*table["file"][-2:], str(corpus / "a" / "bad.wav")}
+
+
+def test_a_table_of_another_model_is_left_as_it_is(clips, finished_run, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "predictions.csv"
+    run(monkeypatch, capsys, *clips, "--model", finished_run / "final", "--output", output)
+    before = output.read_bytes()
+    message = ended(monkeypatch, *clips, "--model", finished_run / "fold_00", "--output", output)
+    assert str(finished_run / "final") in message and "another --output" in message
+    assert output.read_bytes() == before
+    assert ".csv or .jsonl" in ended(monkeypatch, *clips, "--model", finished_run / "final", "--output", "table.txt")
+
+
+def test_time_lines(corpus, finished_run, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    arguments = (corpus, "--model", finished_run / "final", "--timeline", out, "--window_s", 0.2, "--hop_s", 0.1)
+    assert "1 of 7 files" in ended(monkeypatch, *arguments)
+    names = {path.relative_to(corpus).with_suffix("").as_posix() for path in corpus.rglob("clip*.wav")}
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == {f"{name}{suffix}" for name in names for suffix in (".csv", ".TextGrid", ".txt")}
+    file = corpus / "b" / "clip0.wav"
+    expected = classifier(finished_run)(file, timeline=True, window_s=0.2, hop_s=0.1)
+    table = pd.read_csv(out / "b" / "clip0.csv")
+    assert list(table["start_s"]) == pytest.approx([row["start_s"] for row in expected["windows"]], abs=1e-3)
+    for row, window in zip(table.to_dict("records"), expected["windows"], strict=True):
+        assert [row[f"p_{item['label']}"] for item in window["emotion"]] == pytest.approx(
+            [item["score"] for item in window["emotion"]], abs=2e-5
+        )
+    labels = [line.split("\t") for line in (out / "b" / "clip0.txt").read_text().splitlines()]
+    assert [label for _, _, label in labels] == [row["label"] for row in expected["segments"]]
+
+    (out / "b" / "clip0.txt").write_text("kept")
+    ended(monkeypatch, *arguments)
+    assert (out / "b" / "clip0.txt").read_text() == "kept"
+
+
+SEGMENTS = [
+    {"start_s": 0.5, "end_s": 2.5, "label": "calm", "score": 0.6},
+    {"start_s": 2.5, "end_s": 4.0, "label": 'so "calm"', "score": 0.6},
+    {"start_s": 6.0, "end_s": 7.25, "label": "anger", "score": 0.6},
+]
+
+
+def test_textgrid_by_hand():
+    """Praat wants intervals without gaps, and quotes doubled."""
+    text = predict.textgrid(SEGMENTS, 8.0)
+    intervals = re.findall(r'intervals \[(\d)\]:\n +xmin = (\S+)\n +xmax = (\S+)\n +text = "(.*)"\n', text)
+    assert [(int(number), float(first), float(last), label) for number, first, last, label in intervals] == [
+        (1, 0, 0.5, ""),
+        (2, 0.5, 2.5, "calm"),
+        (3, 2.5, 4, 'so ""calm""'),
+        (4, 4, 6, ""),
+        (5, 6, 7.25, "anger"),
+        (6, 7.25, 8, ""),
+    ]
+    assert text.startswith('File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 8.0\n')
+    assert "intervals: size = 6\n" in text
+    assert "intervals: size = 1\n" in predict.textgrid([{**SEGMENTS[0], "start_s": 0.0}], 2.5)
+
+
+def test_audacity_labels_by_hand():
+    assert predict.audacity_labels(SEGMENTS[:1]) == "0.500000\t2.500000\tcalm\n"
+
+
+def test_what_is_found(corpus, tmp_path):
+    files = predict.audio_files([str(corpus), str(corpus / "a" / "clip1.wav"), str(corpus / "notes.md")])
+    assert len(files) == 8 and files[-1].endswith("notes.md")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError, match="none holds no audio"):
+        predict.audio_files([str(tmp_path / "none")])
+    with pytest.raises(ValueError, match="would have one time line"):
+        predict.names_of([str(corpus / "a" / "x.wav"), str(corpus / "b" / "x.wav")], [])
