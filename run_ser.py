@@ -3,6 +3,7 @@
     accelerate launch run_ser.py --corpus ravdess --data_dir DIR --protocol speakers --num_folds 12 \
         --preset camulenet --encoder_name_or_path openai/whisper-medium --output_dir OUT
     python run_ser.py CONFIG.yaml [flags that differ from the file]
+    run-ser predict FILES_OR_FOLDERS --model OUT/final (ser_protocol.predict)
 
 Each fold trains a model, chooses its epoch by the UA on validation speakers (--train_on_validation: trains on them,
 too, for a fixed number of epochs) and predicts the test speakers; when every fold of OUT is complete they are pooled.
@@ -31,6 +32,7 @@ except (ImportError, OSError) as error:
 import torch
 import yaml
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -40,7 +42,7 @@ from dataset_scripts.folds import PROTOCOLS, get_folds
 from dataset_scripts.label_maps import LABEL_MAPS
 from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
 from modeling_camulenet import CAMuLeNetConfig
-from ser_protocol import presets, report
+from ser_protocol import predict, presets, report
 from ser_protocol.audit import audit, folds_table
 from ser_protocol.augmentation import training_augmentation
 from ser_protocol.feature_cache import DTYPES, CacheError
@@ -637,7 +639,8 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool) -
     folders = [final, *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)]
     checkpoints = [folder for folder in folders if is_trained(folder)]
     for folder in checkpoints:
-        report.write_atomically(folder / "README.md", report.model_card(results, folder.name))
+        card = report.model_card(results, folder.name, code=report.code_files(folder))
+        report.write_atomically(folder / "README.md", card)
     to_use = f", checkpoints; the model to use is {final}" if final in checkpoints else ""
     print(f"In {output_dir}: results, plots, card{to_use}.")
     if args.push_to_hub:
@@ -647,15 +650,26 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool) -
 
 
 def push(final: Path, output_dir: Path, args: TrainingArguments) -> None:
-    """One push of the final model with the results and plots of the run; it can be repeated."""
-    api = HfApi(token=args.hub_token)
-    repo_id = api.create_repo(
-        args.hub_model_id or output_dir.name, private=args.hub_private_repo, exist_ok=True
-    ).repo_id
+    """
+    One push of the final model with the results and plots of the run; it can be repeated.
+
+    Raises:
+        RunError: the Hub does not take it, or cannot be reached.
+    """
     for name in ("results.json", "results.md", "predictions.csv"):
         shutil.copyfile(output_dir / name, final / name)
     shutil.copytree(output_dir / "plots", final / "plots", dirs_exist_ok=True)
-    url = api.upload_folder(folder_path=final, repo_id=repo_id, commit_message="CAMuLeNet, trained by run_ser.py")
+    api, name = HfApi(token=args.hub_token), args.hub_model_id or output_dir.name
+    try:
+        repo_id = api.create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
+        url = api.upload_folder(folder_path=final, repo_id=repo_id, commit_message="CAMuLeNet, trained by run_ser.py")
+    except (OSError, RuntimeError, HFValidationError) as error:
+        # huggingface_hub's errors are OSErrors, that of a large file within a RuntimeError.
+        reason = f"{error} {error.__cause__}" if isinstance(error, RuntimeError) else error
+        raise RunError(
+            f"{name} was not pushed: {reason}\nThe run itself is complete. Repeat the command when that is mended: "
+            "nothing is trained again."
+        ) from error
     print(f"Pushed to {url}")
 
 
@@ -715,6 +729,8 @@ def cut_warnings(dataset, extractor) -> list[str]:
 
 def main() -> None:
     """Console entry: errors that the user can mend are printed without a traceback."""
+    if sys.argv[1:2] == ["predict"]:
+        return predict.main(sys.argv[2:])
     try:
         run(*parse_arguments(sys.argv[1:]))
     except (RunError, CorpusError, CacheError) as error:

@@ -5,8 +5,8 @@
         hub.repos["dataset", "me/corpus"].files["README.md"]
 
 The client reads its settings when it is imported, so it runs in a subprocess with `environment`. Reading a private
-repository, and all writing, wants the server's token. Revisions other than the newest are not kept: every revision
-that is asked for is answered with the newest files.
+repository, and all writing, wants the server's token. There are no branches and tags but main; each commit can be
+asked for by its hash.
 """
 
 import base64
@@ -34,11 +34,30 @@ class Repo:
         self.files: dict[str, bytes] = {".gitattributes": b""}
         self.large: set[str] = set()  # of these the paths that came as LFS files
         self.commits: list[str] = []
+        self.history: dict[str, dict[str, bytes]] = {}  # the files at each revision so far
 
     @property
     def revision(self) -> str:
         """A commit hash that changes with every commit."""
         return hashlib.sha1(repr(self.commits).encode()).hexdigest()
+
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]]:
+        """Commit hash and files of "main" or a commit."""
+        if revision in ("main", self.revision):
+            return self.revision, self.files
+        if revision not in self.history:
+            raise _Refused(404, "RevisionNotFound", f"no revision {revision}")
+        return revision, self.history[revision]
+
+    def commit(self, message: str, changes: dict[str, bytes | None]) -> None:
+        """One more commit: path -> new content, or `None` for a file that goes."""
+        self.history[self.revision] = dict(self.files)
+        self.commits.append(message)
+        for path, content in changes.items():
+            if content is None:
+                del self.files[path]
+            else:
+                self.files[path] = content
 
     def oid(self, path: str) -> str | None:
         """What the client compares its own file with: SHA-256 of a large file, git's SHA-1 of another."""
@@ -54,6 +73,7 @@ class HubServer:
         repos: ("dataset" or "model", id) -> `Repo`.
         blobs: SHA-256 -> content of the large files that were brought up, committed or not.
         uploads: number of large files that were brought up.
+        refuse_uploads: how many large files are yet to be answered with 403.
         refuse_commits: how many commits are yet to be answered with 403, after their files were brought up.
     """
 
@@ -61,6 +81,7 @@ class HubServer:
         self.repos: dict[tuple[str, str], Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.uploads = 0
+        self.refuse_uploads = 0
         self.refuse_commits = 0
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -166,15 +187,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _api(self, kind: str, id: str, verb: str | None, rest: str | None) -> None:
         repo = self._repo(kind, id)
         if verb in (None, "revision"):
-            files = [{"rfilename": path} for path in sorted(repo.files)]
-            about = {"id": id, "private": repo.private, "sha": repo.revision, "siblings": files, "tags": []}
-            self._answer(about)
+            sha, files = repo.at(rest or "main")
+            names = [{"rfilename": path} for path in sorted(files)]
+            # The Hub reads these two from the card.
+            card = dict(re.findall(r"^(pipeline_tag|library_name): (.+)$", files.get("README.md", b"").decode(), re.M))
+            self._answer({"id": id, "private": repo.private, "sha": sha, "siblings": names, "tags": [], **card})
         elif verb == "tree":
-            folder = (rest or "").partition("/")[2]
-            self._answer(self._tree(repo, folder, self.query.get("recursive", ["false"])[0].lower() == "true"))
+            revision, _, folder = (rest or "main").partition("/")
+            recursive = self.query.get("recursive", ["false"])[0].lower() == "true"
+            self._answer(self._tree(repo.at(revision)[1], folder, recursive))
         elif verb == "paths-info":
             form = json.loads(self.body) if self.body[:1] == b"{" else parse_qs(self.body.decode())
-            tree = {entry["path"]: entry for entry in self._tree(repo, "", True)}
+            tree = {entry["path"]: entry for entry in self._tree(repo.at(rest or "main")[1], "", True)}
             self._answer([tree[path] for path in form["paths"] if path in tree])
         elif verb == "preupload":
             self._writer()
@@ -193,10 +217,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             raise _Refused(404, "EntryNotFound", f"the test server has no {self.path}")
 
-    def _tree(self, repo: Repo, folder: str, recursive: bool) -> list[dict]:
+    def _tree(self, files: dict[str, bytes], folder: str, recursive: bool) -> list[dict]:
         prefix = f"{folder}/" if folder else ""
         entries = {}
-        for path, content in sorted(repo.files.items()):
+        for path, content in sorted(files.items()):
             if not path.startswith(prefix):
                 continue
             inside = path.removeprefix(prefix).split("/")
@@ -222,6 +246,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _store(self, oid: str) -> None:
         if hashlib.sha256(self.body).hexdigest() != oid:
             raise _Refused(400, "BadRequest", "the content is not what was announced")
+        if self.hub.refuse_uploads:
+            self.hub.refuse_uploads -= 1
+            raise _Refused(403, "Forbidden", "no large files today")
         self.hub.blobs[oid] = self.body
         self.hub.uploads += 1
         self._answer({})
@@ -230,29 +257,30 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.hub.refuse_commits:
             self.hub.refuse_commits -= 1
             raise _Refused(403, "Forbidden", "no commits today")
-        lines = [json.loads(line) for line in self.body.splitlines()]
-        for line in lines:
+        message, changes = "", {}
+        for line in map(json.loads, self.body.splitlines()):
             value = line["value"]
             if line["key"] == "header":
-                repo.commits.append(value["summary"])
+                message = value["summary"]
             elif line["key"] == "file":
-                repo.files[value["path"]] = base64.b64decode(value["content"])
+                changes[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
-                repo.files[value["path"]] = self.hub.blobs[value["oid"]]
+                changes[value["path"]] = self.hub.blobs[value["oid"]]
                 repo.large.add(value["path"])
             elif line["key"] == "deletedFile":
-                del repo.files[value["path"]]
+                changes[value["path"]] = None
                 repo.large.discard(value["path"])
             else:
                 raise _Refused(400, "BadRequest", f"the test server knows no {line['key']}")
+        repo.commit(message, changes)
         self._answer({"commitUrl": f"{url}/commit/{repo.revision}", "commitOid": repo.revision})
 
     def _file(self, kind: str | None, id: str, revision: str, path: str) -> None:
-        repo = self._repo(kind, id)
-        if path not in repo.files:
+        sha, files = self._repo(kind, id).at(revision)
+        if path not in files:
             raise _Refused(404, "EntryNotFound", f"no file {path}")
-        content = repo.files[path]
-        headers = {"X-Repo-Commit": repo.revision, "ETag": f'"{_git_oid(content)}"', "Accept-Ranges": "bytes"}
+        content = files[path]
+        headers = {"X-Repo-Commit": sha, "ETag": f'"{_git_oid(content)}"', "Accept-Ranges": "bytes"}
         ranged = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if not ranged:
             return self._answer(content, headers=headers)

@@ -1,0 +1,68 @@
+"""What the product runs and leaves: no pickles, and checkpoints whose code can be checked against their card."""
+
+import ast
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PRODUCT = [
+    *ROOT.glob("*.py"),
+    *(
+        path
+        for name in ("modeling_camulenet", "ser_protocol", "dataset_scripts")
+        for path in (ROOT / name).rglob("*.py")
+    ),
+]
+# Each of these runs what a file says, or writes such a file.
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+CALLS = {"torch.load", "torch.save", "yaml.load", "eval", "exec", "os.system"}
+ARGUMENTS = {"allow_pickle", "shell"}
+
+
+def dangers(source: str) -> list[str]:
+    """Imports of `MODULES`, calls of `CALLS` and uses of `ARGUMENTS` in Python code."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] in MODULES]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.split(".")[0] in MODULES:
+            found.append(node.module)
+        elif isinstance(node, ast.Call):
+            found += [name for name in [ast.unparse(node.func)] if name in CALLS]
+            found += [keyword.arg for keyword in node.keywords if keyword.arg in ARGUMENTS]
+    return found
+
+
+def test_the_reader_of_dangers():
+    source = "import pickle, os\nfrom joblib import load\nnp.load(x, allow_pickle=True)\ntorch.load(x)\nmodel.eval()"
+    assert sorted(dangers(source)) == ["allow_pickle", "joblib", "pickle", "torch.load"]
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_pickle_in_the_code(path):
+    assert dangers(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_run_leaves_no_pickle(finished_run, ravdess):
+    """Whatever it is named: a pickle begins with \\x80 and its protocol, torch's files are zip archives."""
+    cache = ravdess[ravdess.index("--cache_dir") + 1]
+    paths = [path for folder in (finished_run, cache) for path in Path(folder).rglob("*") if path.is_file()]
+    assert {path.suffix for path in paths if finished_run in path.parents} <= {
+        ".safetensors", ".json", ".py", ".md", ".csv", ".png",
+    }  # fmt: skip
+    for path in paths:
+        with open(path, "rb") as file:
+            head = file.read(2)
+        assert not re.match(rb"\x80[\x00-\x05]|PK", head) or path.suffix == ".safetensors", path
+
+
+def test_a_card_lists_the_code_that_a_checkpoint_ships(finished_run):
+    for folder in [finished_run / "final", *sorted(finished_run.glob("fold_*"))]:
+        card = (folder / "README.md").read_text()
+        listed = dict(re.findall(r"^\| (\w+\.py) \| ([0-9a-f]{64}) \|$", card, re.M))
+        files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.py")}
+        assert listed == files and len(files) == 5
+        assert "revision=commit, trust_remote_code=True" in card
