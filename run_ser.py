@@ -63,7 +63,7 @@ class ModelArguments:
     preset: str | None = dataclasses.field(
         default=None,
         metadata={
-            "help": f"One of {', '.join(presets.PRESETS)}. Default: camulenet with a pre-trained encoder, "
+            "help": f"One of {presets.PRESETS_IN_WORDS}. Default: camulenet with a pre-trained encoder, "
             "camulenet-small without one. A checkpoint to fine-tune brings its own."
         },
     )
@@ -100,8 +100,8 @@ class ModelArguments:
     fusion: str | None = dataclasses.field(
         default=None,
         metadata={
-            "help": "How the encoder joins the branches: co_attention, gate, concat, attention, or none (the encoder "
-            "alone). Default: the preset's."
+            "help": "How the encoder joins the branches: co_attention, gate, concat, attention, image, none (the "
+            "encoder alone) or branches (no encoder). Default: the preset's."
         },
     )
     spec_augment: bool = dataclasses.field(
@@ -135,7 +135,8 @@ class ModelArguments:
         },
     )
     multitask: bool = dataclasses.field(
-        default=True, metadata={"help": "Learn the gender beside the emotion. False: the emotion alone."}
+        default=True,
+        metadata={"help": "Learn the gender beside the emotion. False: the emotion alone. Default: the preset's."},
     )
     model_revision: str = dataclasses.field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
     token: str | None = dataclasses.field(default=None, metadata={"help": "Hub token; default: the one logged in."})
@@ -294,20 +295,23 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     if bool(given.corpus) == bool(given.dataset_name):
         raise RunError("Give either --corpus, with its --data_dir, or --dataset_name.")
     preset = given.preset or ("camulenet" if pretrained else "camulenet-small")
-    if preset not in presets.PRESETS:
-        raise RunError(f"Unknown preset {preset!r}; known are {', '.join(presets.PRESETS)}.")
+    try:
+        base = presets.base_of(preset)
+    except ValueError as error:
+        raise RunError(str(error)) from error
     if given.output_dir is None:
         raise RunError("--output_dir says where the run goes: give a folder, for example runs/ravdess.")
     # The preset's training arguments are defaults: parsing again lets any flag win over them.
     parser.set_defaults(
         preset=None if given.model_name_or_path else preset,
-        speed_factors=presets.SPEED_FACTORS.get(preset, []),
-        crop_s=presets.CROP_S.get(preset),
+        multitask=presets.build_config(preset).num_genders > 0,
+        speed_factors=presets.SPEED_FACTORS.get(base, []),
+        crop_s=presets.CROP_S.get(base),
         # What a frozen encoder reads is computed once, and altered by nothing.
-        equalizer_db=None if pretrained else presets.EQUALIZER_DB.get(preset),
-        train_on_validation=preset in presets.TRAIN_ON_VALIDATION,
+        equalizer_db=None if pretrained else presets.EQUALIZER_DB.get(base),
+        train_on_validation=base in presets.TRAIN_ON_VALIDATION,
         dataloader_pin_memory=torch.cuda.is_available(),
-        **presets.TRAINING[preset],
+        **presets.TRAINING[base],
     )
     try:
         return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
@@ -430,7 +434,8 @@ def describe_run(
     if model_args.model_name_or_path:
         encoder = f"of the checkpoint {model_args.model_name_or_path}"
     else:
-        encoder = model_args.encoder_name_or_path or f"{config.encoder_config.model_type}, from scratch"
+        from_scratch = f"{config.encoder_config.model_type}, from scratch" if config.has_encoder else "none"
+        encoder = model_args.encoder_name_or_path or from_scratch
     return {
         "corpus": " + ".join(dict.fromkeys(dataset["corpus"][:])),
         "dataset": data_args.dataset_name,
@@ -541,10 +546,8 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         ]
     logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
-    overrides = {}
-    if not model_args.multitask:
-        overrides["id2gender"] = {}
-    elif len(set(dataset["gender"][:]) - {None}) < 2:
+    overrides = {"id2gender": dict(enumerate(dataset.features["gender"].names)) if model_args.multitask else {}}
+    if model_args.multitask and len(set(dataset["gender"][:]) - {None}) < 2:
         overrides["id2gender"] = {}
         data_warnings.messages.append("No two genders of speakers are known: the model learns the emotion alone.")
     for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum", "branches", "fusion"):
@@ -552,6 +555,8 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
             overrides[name] = getattr(model_args, name)
     if model_args.fusion == "none":
         overrides.setdefault("branches", [])
+    if model_args.fusion == "branches":
+        overrides.setdefault("trainable_encoder_layers", 0)
     if training_args.label_smoothing_factor:
         overrides["label_smoothing"] = training_args.label_smoothing_factor
     source = ModelSource(
@@ -570,9 +575,9 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     except RunError:
         raise
     except (ValueError, OSError) as error:
-        name = model_args.model_name_or_path or model_args.encoder_name_or_path or model_args.preset
-        where = "" if Path(name).exists() else " (there is no such directory here)"
-        raise RunError(f"{name} cannot be used{where}: {error}") from error
+        name = model_args.model_name_or_path or model_args.encoder_name_or_path
+        where = "" if name is None or Path(name).exists() else " (there is no such directory here)"
+        raise RunError(f"{name or model_args.preset} cannot be used{where}: {error}") from error
     check_cache_arguments(source, model_args, training_args)
     extractor, config = model.camulenet.feature_extractor, model.config
     num_parameters = {
