@@ -456,7 +456,9 @@ def describe_run(
         "num_eligible_utterances": len(eligible_rows(folds)),
         "num_speakers": len(set(dataset["speaker_id"][:])),
         "lora_rank": model_args.lora_rank,
-        "cache_dtype": model_args.cache_dtype if config.freeze_encoder and not model_args.lora_rank else None,
+        "cache_dtype": model_args.cache_dtype
+        if config.has_encoder and config.freeze_encoder and not model_args.lora_rank
+        else None,
         **num_parameters,
         "num_epochs": training_args.num_train_epochs,
         "speed_factors": model_args.speed_factors,

@@ -209,8 +209,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
 
     @property
     def freeze_encoder(self) -> bool:
-        """Whether there is an encoder that is left as it is."""
-        return self.has_encoder and self.trainable_encoder_layers == 0
+        """Whether the encoder is left as it is."""
+        return self.trainable_encoder_layers == 0
 
     def _validate(self):
         def refuse(name: str, expected: str):

@@ -1,7 +1,7 @@
 """Presets: what each changes in the default configuration (`CAMuLeNetConfig`) and in the training arguments.
 
-`CONFIGS` and the training arguments have the bases. A variant of a base, like `camulenet-small-concat`, changes further
-fields of the configuration and trains as its base.
+`CONFIGS` and the training arguments hold bases. A variant of a base, like `camulenet-small-concat`, changes further
+fields and trains as its base does.
 """
 
 from collections.abc import Mapping

@@ -135,7 +135,7 @@ class ModelSource:
             return CAMuLeNetForAudioClassification.from_encoder_pretrained(
                 self.encoder_name_or_path, config, with_encoder, **self.hub
             )
-        if config.freeze_encoder:
+        if config.has_encoder and config.freeze_encoder:
             raise RunError(
                 f"The preset {self.preset} freezes its encoder, which without --encoder_name_or_path would stay "
                 "random. Give a checkpoint (for example openai/whisper-base), or take --preset camulenet-small, which "
