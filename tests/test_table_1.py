@@ -7,11 +7,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import TINY_ENCODER
-from encoders import SIZES
+from test_lora import save_encoder
 from tiny_runs import call, write_ravdess
-from transformers import CONFIG_MAPPING, MODEL_MAPPING, Wav2Vec2FeatureExtractor
 
 import run_ser
 from dataset_scripts.folds import STANDARD_FOLDS
@@ -31,8 +28,11 @@ ROWS = [
     *product(["baseline"], ["openai/whisper-base"], CONTEXTS),
     *product(["baseline", *OURS], [MEDIUM], CONTEXTS),
 ]
-# As the base models are: a group norm, a frame every 20 ms.
-OF_AUDIO = {**SIZES, "conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+
+
+def family_of(encoder: str) -> str:
+    """The model type of a Hub id here."""
+    return encoder.split("/")[1].split("-")[0]
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +85,11 @@ def test_the_arguments_are_known(commands):
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
     """A tiny random checkpoint of the same family for each encoder of the commands."""
     folders = {}
-    for encoder in {encoder for _, encoder, _ in ROWS}:
-        family = encoder.split("/")[1].split("-")[0]
+    for encoder in sorted({encoder for _, encoder, _ in ROWS}):
+        family = family_of(encoder)
         folders[encoder] = tmp_path_factory.mktemp(family)
-        torch.manual_seed(0)
-        fields = {name: value for name, value in TINY_ENCODER.items() if name != "model_type"}
-        config = CONFIG_MAPPING[family](**(fields if family == "whisper" else OF_AUDIO))
-        MODEL_MAPPING[type(config)](config).save_pretrained(folders[encoder])
-        if family != "whisper":
-            Wav2Vec2FeatureExtractor().save_pretrained(folders[encoder])
+        # The base models have a group norm.
+        save_encoder("whisper" if family == "whisper" else f"{family}, group norm", folders[encoder])
     return folders
 
 
@@ -112,7 +108,7 @@ def test_every_row_runs(commands, checkpoints, corpus, tmp_path, row):
     call(*argv, *corpus, "--output_dir", tmp_path)  # the last of two flags wins
     preset, encoder, context = row
     config = CAMuLeNetConfig.from_pretrained(tmp_path / "fold_00")
-    assert config.encoder_config.model_type == encoder.split("/")[1].split("-")[0]
+    assert config.encoder_config.model_type == family_of(encoder)
     assert config.encoder_context == context and config.freeze_encoder
     assert config.fusion == {"baseline": "image", "camulenet-no-coattention-no-multitask": "concat"}.get(
         preset, "co_attention"
