@@ -57,7 +57,7 @@ def fold_runner(dataset, tmp_path, tiny_preset):
 )
 def test_a_preset_of_one_task_stays_one(dataset, tiny_preset, preset, overrides, num_genders):
     model = ModelSource(preset, overrides=overrides).build(dataset, [])
-    assert model.config.num_genders == num_genders and model.config.num_labels == 4
+    assert model.config.num_genders == num_genders and model.config.num_labels == 8
 
 
 def test_without_an_encoder_nothing_is_cached(dataset, tiny_preset):
