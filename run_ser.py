@@ -287,8 +287,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     Raises:
         RunError: unknown preset or keys, no --output_dir, or what TrainingArguments refuses.
     """
-    if argv and argv[0].endswith((".yaml", ".yml", ".json")):
-        argv = _file_arguments(Path(argv[0])) + argv[1:]
+    argv = flags_of(argv)
     parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
     parser.prog = "run-ser"
     known = parser._option_string_actions
@@ -321,6 +320,12 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     except ValueError as error:
         raise RunError(str(error)) from error
+
+
+def flags_of(argv: list[str]) -> list[str]:
+    """The command line with the flags of a configuration file in the file's place."""
+    is_file = argv and argv[0].endswith((".yaml", ".yml", ".json"))
+    return _file_arguments(Path(argv[0])) + argv[1:] if is_file else argv
 
 
 def _file_arguments(path: Path) -> list[str]:
@@ -399,7 +404,10 @@ def held_arguments(model_args, data_args, training_args, num_folds: int, data_ha
     arguments = json.loads(json.dumps(arguments, default=str))
     path = Path(training_args.output_dir) / "arguments.json"
     if path.is_file():
-        before = json.loads(path.read_text())
+        # An argument that the run's version did not have yet was, in effect, at its default.
+        kinds = (type(model_args), type(data_args), TrainingArguments)
+        defaults = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+        before = {name: defaults[name] for name in arguments if name in defaults} | json.loads(path.read_text())
         changed = [name for name in arguments | before if arguments.get(name) != before.get(name)]
         if changed:
             lines = "\n".join(
@@ -495,7 +503,7 @@ def describe_run(
         "hub_model_id": training_args.hub_model_id,
         "disclaimer": DISCLAIMER if "demo" in (data_args.corpus or []) else data_args.note,
         "warnings": warnings,
-        "command": whole_command(sys.argv[1:]),
+        "command": whole_command(flags_of(sys.argv[1:])),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
     }
