@@ -56,7 +56,9 @@ def stand_in(tmp_path, monkeypatch):
 
 def write(folder: Path, **suite) -> Path:
     path = folder / "suite.yaml"
-    path.write_text(yaml.safe_dump({"output_dir": "out", "corpora": CORPORA, "presets": ["a", "b"], **suite}))
+    path.write_text(
+        yaml.safe_dump({"output_dir": "out", "corpora": CORPORA, "presets": ["a", "b"], **suite}, sort_keys=False)
+    )
     return path
 
 
