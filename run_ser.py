@@ -16,7 +16,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +29,7 @@ except (ImportError, OSError) as error:
     )
 import torch
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -140,6 +139,13 @@ class ModelArguments:
     )
     model_revision: str = dataclasses.field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
     token: str | None = dataclasses.field(default=None, metadata={"help": "Hub token; default: the one logged in."})
+    final_model: str = dataclasses.field(
+        default="all",
+        metadata={
+            "help": "The model to publish when all folds are complete: all (trained on all speakers), fold_NN (that "
+            "fold's, which the figures are about), or none."
+        },
+    )
     cache_dir: str | None = dataclasses.field(
         default=None,
         metadata={
@@ -159,6 +165,8 @@ class ModelArguments:
     )
 
     def __post_init__(self):
+        if not re.fullmatch(r"all|none|fold_\d{2,}", self.final_model):
+            raise ValueError(f"--final_model {self.final_model}: give all, none, or a fold like fold_03.")
         if self.cache_dtype not in DTYPES:
             raise ValueError(f"--cache_dtype {self.cache_dtype}: give one of {', '.join(DTYPES)}.")
         if self.lora_rank is not None and self.lora_rank <= 0:
@@ -260,8 +268,8 @@ class DataArguments:
 
 # Flags that may differ between calls that share one --output_dir: none changes a figure.
 FREE_ARGUMENTS = {
-    "output_dir", "data_dir", "note", "folds", "token", "cache_dir", "cache_all_layers", "do_train", "do_eval",
-    "do_predict",
+    "output_dir", "data_dir", "note", "folds", "token", "cache_dir", "cache_all_layers", "final_model", "do_train",
+    "do_eval", "do_predict",
 }  # fmt: skip
 FREE_TRAINING_PREFIXES = (
     "logging_", "log_", "report_to", "push_to_hub", "hub_", "disable_tqdm", "dataloader_", "local_rank", "ddp_",
@@ -280,8 +288,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     Raises:
         RunError: unknown preset or keys, no --output_dir, or what TrainingArguments refuses.
     """
-    if argv and argv[0].endswith((".yaml", ".yml", ".json")):
-        argv = _file_arguments(Path(argv[0])) + argv[1:]
+    argv = flags_of(argv)
     parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
     parser.prog = "run-ser"
     known = parser._option_string_actions
@@ -317,6 +324,12 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     except ValueError as error:
         raise RunError(str(error)) from error
+
+
+def flags_of(argv: list[str]) -> list[str]:
+    """The command line with the flags of a configuration file in the file's place."""
+    is_file = argv and argv[0].endswith((".yaml", ".yml", ".json"))
+    return _file_arguments(Path(argv[0])) + argv[1:] if is_file else argv
 
 
 def _file_arguments(path: Path) -> list[str]:
@@ -395,7 +408,10 @@ def held_arguments(model_args, data_args, training_args, num_folds: int, data_ha
     arguments = json.loads(json.dumps(arguments, default=str))
     path = Path(training_args.output_dir) / "arguments.json"
     if path.is_file():
-        before = json.loads(path.read_text())
+        # An argument that the run's version did not have yet was, in effect, at its default.
+        kinds = (type(model_args), type(data_args), TrainingArguments)
+        defaults = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+        before = {name: defaults[name] for name in arguments if name in defaults} | json.loads(path.read_text())
         changed = [name for name in arguments | before if arguments.get(name) != before.get(name)]
         if changed:
             lines = "\n".join(
@@ -416,6 +432,21 @@ def chosen_folds(folds: list, numbers: list[int] | None) -> list:
     if wrong:
         raise RunError(f"--folds {' '.join(map(str, wrong))}: there are {len(folds)} folds, 0 to {len(folds) - 1}.")
     return [folds[number] for number in sorted(set(numbers))]
+
+
+def check_final_model(final_model: str, num_folds: int, push_to_hub: bool) -> None:
+    """
+    Whether there will be a model to publish.
+
+    Raises:
+        RunError: --final_model names a fold that there is not, or nothing where something is to be pushed.
+    """
+    if final_model == "none" and push_to_hub:
+        raise RunError("--push_to_hub with --final_model none: there is no model to push. Give all, or fold_NN.")
+    if final_model.startswith("fold_") and int(final_model.removeprefix("fold_")) >= num_folds:
+        raise RunError(
+            f"--final_model {final_model}: there are {num_folds} folds, fold_00 to fold_{num_folds - 1:02d}."
+        )
 
 
 def describe_run(
@@ -479,7 +510,7 @@ def describe_run(
         "hub_model_id": training_args.hub_model_id,
         "disclaimer": DISCLAIMER if "demo" in (data_args.corpus or []) else data_args.note,
         "warnings": warnings,
-        "command": whole_command(sys.argv[1:]),
+        "command": whole_command(flags_of(sys.argv[1:])),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
     }
@@ -548,6 +579,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         ]
     logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
+    check_final_model(model_args.final_model, len(folds), training_args.push_to_hub)
     overrides = {"id2gender": dict(enumerate(dataset.features["gender"].names)) if model_args.multitask else {}}
     if model_args.multitask and len(set(dataset["gender"][:]) - {None}) < 2:
         overrides["id2gender"] = {}
@@ -615,14 +647,14 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         runner.run(fold, **stages)
     run = describe_run(model_args, data_args, training_args, data, folds, config, num_parameters, warnings)
     if all(runner.is_complete(fold.index) for fold in folds):
-        finish(runner, run, eligible_rows(folds), stages["do_train"])
+        finish(runner, run, eligible_rows(folds), stages["do_train"], model_args.final_model)
     elif training_args.should_save and stages["do_predict"]:
         print(
             report.console_table(report.build_results(runner.predictions(len(folds)), runner.metrics(len(folds)), run))
         )
 
 
-def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool) -> None:
+def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, final_model: str) -> None:
     """Pool the folds, write what readers get, train the model to publish (where training is asked for), push it."""
     args, output_dir = runner.args, runner.output_dir
     fold_metrics = runner.metrics(run["num_folds"])
@@ -635,35 +667,41 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool) -
         report.write_atomically(output_dir / "results.md", report.results_markdown(results))
         report.write_plots(predictions, fold_metrics, output_dir / "plots")
         print(report.console_table(results))
-    final = output_dir / "final"
-    if do_train:
+    final = output_dir / ("final" if final_model == "all" else final_model)
+    if do_train and final_model == "all":
         runner.train_final(final, median_best_epoch(fold_metrics))
     if not args.should_save:
         return
-    report.write_atomically(output_dir / "README.md", report.model_card(results))
-    folders = [final, *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)]
+    folders = [output_dir / "final", *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)]
     checkpoints = [folder for folder in folders if is_trained(folder)]
+    published = final.name if final in checkpoints else None
+    report.write_atomically(output_dir / "README.md", report.model_card(results, published=published))
     for folder in checkpoints:
         report.write_atomically(folder / "README.md", report.model_card(results, folder.name))
-    to_use = f", checkpoints; the model to use is {final}" if final in checkpoints else ""
+    to_use = f"; the model to use is {final}" if published else ""
     print(f"In {output_dir}: results, plots, card{to_use}.")
     if args.push_to_hub:
-        if final not in checkpoints:
-            raise RunError(f"There is no {final} to push: it comes with --do_train, or with no --do_... at all.")
+        if not published:
+            raise RunError(f"There is no checkpoint {final} to push: it comes with --do_train, or no --do_... at all.")
         push(final, output_dir, args)
 
 
-def push(final: Path, output_dir: Path, args: TrainingArguments) -> None:
-    """One push of the final model with the results and plots of the run; it can be repeated."""
+def push(checkpoint: Path, output_dir: Path, args: TrainingArguments) -> None:
+    """One push of a checkpoint with the results and plots of the run; it can be repeated."""
     api = HfApi(token=args.hub_token)
     repo_id = api.create_repo(
         args.hub_model_id or output_dir.name, private=args.hub_private_repo, exist_ok=True
     ).repo_id
-    for name in ("results.json", "results.md", "predictions.csv"):
-        shutil.copyfile(output_dir / name, final / name)
-    shutil.copytree(output_dir / "plots", final / "plots", dirs_exist_ok=True)
-    url = api.upload_folder(folder_path=final, repo_id=repo_id, commit_message="CAMuLeNet, trained by run_ser.py")
-    print(f"Pushed to {url}")
+    # A fold's own predictions give way to those of all folds.
+    files = {path.relative_to(checkpoint): path for path in checkpoint.rglob("*") if path.is_file()}
+    files |= {Path(name): output_dir / name for name in ("results.json", "results.md", "predictions.csv")}
+    files |= {Path("plots", path.name): path for path in (output_dir / "plots").iterdir()}
+    commit = api.create_commit(
+        repo_id,
+        [CommitOperationAdd(name.as_posix(), path) for name, path in sorted(files.items())],
+        commit_message="CAMuLeNet, trained by run_ser.py",
+    )
+    print(f"Pushed to {commit.repo_url}")
 
 
 def leak_warnings(data_args: DataArguments, dataset, folds, source: ModelSource) -> list[str]:

@@ -432,7 +432,7 @@ def _join(items):
 # The model card
 
 
-def model_card(results, checkpoint=None, model_id=None):
+def model_card(results, checkpoint=None, model_id=None, published="final"):
     """Render a README.md with Hub metadata, for a run's output folder or for one of its checkpoints.
 
     Args:
@@ -440,13 +440,14 @@ def model_card(results, checkpoint=None, model_id=None):
         checkpoint (`str`, *optional*): which folder of the output the card lies in, `"final"` or `"fold_03"`; `None`
             for the output folder itself.
         model_id (`str`, *optional*): what the examples load: a Hub id or a path. Defaults to `run["hub_model_id"]`.
+        published (`str`, *optional*): the folder of the output whose model is the one to use; `None` if there is none.
 
     Returns:
         `str`: the card. Its `model-index` holds the pooled WA, UA, WF1 and macro F1, if there are any.
     """
     run = results["run"]
     hosted = model_id or run.get("hub_model_id")
-    model_id = hosted or f"path/to/{checkpoint or 'final'}"
+    model_id = hosted or f"path/to/{checkpoint or published or 'fold_00'}"
     data = ModelCardData(
         model_name=model_id.split("/")[-1] if hosted else f"camulenet-{run['corpus'].replace(' + ', '-')}",
         library_name="transformers",
@@ -465,6 +466,7 @@ def model_card(results, checkpoint=None, model_id=None):
         results=results,
         model_id=model_id,
         checkpoint=checkpoint,
+        published=published,
         fold=_fold_of(results, checkpoint),
         data_lines=data_lines(run["data"]) if run.get("data") else [],
         protocol=PROTOCOLS.get(run["protocol"], ""),
