@@ -1,7 +1,8 @@
 # make demo   fresh machine: environment, then the main job on the embedded corpus (minutes on 2 cores)
 # make test   fresh machine: environment, then lint and tests
 # make bench  the figures of speed and size, each beside what one would do instead (under 20 minutes on 2 cores);
-#             bench-full: the rest, hours. LISTS=DIR names a folder with EmoBox's cremad.csv, for the cache
+#             bench-full: the rest, an hour or two. LISTS=DIR names a folder with EmoBox's cremad.csv, for a cache of
+#             CREMA-D's real durations
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,7 +36,7 @@ $(VENV)/.benchmark: setup
 	touch $@
 
 bench: $(VENV)/.benchmark
-	$(BIN)/python benchmarks/run.py $(if $(LISTS),--lists $(LISTS))
+	$(BIN)/python benchmarks/run.py
 
 bench-full: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/run.py --full $(if $(LISTS),--lists $(LISTS))

@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +30,7 @@ except (ImportError, OSError) as error:
     )
 import torch
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HFValidationError
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
@@ -65,7 +64,7 @@ class ModelArguments:
     preset: str | None = dataclasses.field(
         default=None,
         metadata={
-            "help": f"One of {', '.join(presets.PRESETS)}. Default: camulenet with a pre-trained encoder, "
+            "help": f"One of {presets.PRESETS_IN_WORDS}. Default: camulenet with a pre-trained encoder, "
             "camulenet-small without one. A checkpoint to fine-tune brings its own."
         },
     )
@@ -102,8 +101,8 @@ class ModelArguments:
     fusion: str | None = dataclasses.field(
         default=None,
         metadata={
-            "help": "How the encoder joins the branches: co_attention, gate, concat, attention, or none (the encoder "
-            "alone). Default: the preset's."
+            "help": "How the encoder joins the branches: co_attention, gate, concat, attention, image, none (the "
+            "encoder alone) or branches (no encoder). Default: the preset's."
         },
     )
     spec_augment: bool = dataclasses.field(
@@ -137,10 +136,18 @@ class ModelArguments:
         },
     )
     multitask: bool = dataclasses.field(
-        default=True, metadata={"help": "Learn the gender beside the emotion. False: the emotion alone."}
+        default=True,
+        metadata={"help": "Learn the gender beside the emotion. False: the emotion alone. Default: the preset's."},
     )
     model_revision: str = dataclasses.field(default="main", metadata={"help": "Branch, tag or commit on the Hub."})
     token: str | None = dataclasses.field(default=None, metadata={"help": "Hub token; default: the one logged in."})
+    final_model: str = dataclasses.field(
+        default="all",
+        metadata={
+            "help": "The model to publish when all folds are complete: all (trained on all speakers), fold_NN (that "
+            "fold's, which the figures are about), or none."
+        },
+    )
     cache_dir: str | None = dataclasses.field(
         default=None,
         metadata={
@@ -160,6 +167,8 @@ class ModelArguments:
     )
 
     def __post_init__(self):
+        if not re.fullmatch(r"all|none|fold_\d{2,}", self.final_model):
+            raise ValueError(f"--final_model {self.final_model}: give all, none, or a fold like fold_03.")
         if self.cache_dtype not in DTYPES:
             raise ValueError(f"--cache_dtype {self.cache_dtype}: give one of {', '.join(DTYPES)}.")
         if self.lora_rank is not None and self.lora_rank <= 0:
@@ -261,8 +270,8 @@ class DataArguments:
 
 # Flags that may differ between calls that share one --output_dir: none changes a figure.
 FREE_ARGUMENTS = {
-    "output_dir", "data_dir", "note", "folds", "token", "cache_dir", "cache_all_layers", "do_train", "do_eval",
-    "do_predict",
+    "output_dir", "data_dir", "note", "folds", "token", "cache_dir", "cache_all_layers", "final_model", "do_train",
+    "do_eval", "do_predict",
 }  # fmt: skip
 FREE_TRAINING_PREFIXES = (
     "logging_", "log_", "report_to", "push_to_hub", "hub_", "disable_tqdm", "dataloader_", "local_rank", "ddp_",
@@ -281,8 +290,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     Raises:
         RunError: unknown preset or keys, no --output_dir, or what TrainingArguments refuses.
     """
-    if argv and argv[0].endswith((".yaml", ".yml", ".json")):
-        argv = _file_arguments(Path(argv[0])) + argv[1:]
+    argv = flags_of(argv)
     parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
     parser.prog = "run-ser"
     known = parser._option_string_actions
@@ -296,25 +304,34 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
     if bool(given.corpus) == bool(given.dataset_name):
         raise RunError("Give either --corpus, with its --data_dir, or --dataset_name.")
     preset = given.preset or ("camulenet" if pretrained else "camulenet-small")
-    if preset not in presets.PRESETS:
-        raise RunError(f"Unknown preset {preset!r}; known are {', '.join(presets.PRESETS)}.")
+    try:
+        base = presets.base_of(preset)
+    except ValueError as error:
+        raise RunError(str(error)) from error
     if given.output_dir is None:
         raise RunError("--output_dir says where the run goes: give a folder, for example runs/ravdess.")
     # The preset's training arguments are defaults: parsing again lets any flag win over them.
     parser.set_defaults(
         preset=None if given.model_name_or_path else preset,
-        speed_factors=presets.SPEED_FACTORS.get(preset, []),
-        crop_s=presets.CROP_S.get(preset),
+        multitask=presets.build_config(preset).num_genders > 0,
+        speed_factors=presets.SPEED_FACTORS.get(base, []),
+        crop_s=presets.CROP_S.get(base),
         # What a frozen encoder reads is computed once, and altered by nothing.
-        equalizer_db=None if pretrained else presets.EQUALIZER_DB.get(preset),
-        train_on_validation=preset in presets.TRAIN_ON_VALIDATION,
+        equalizer_db=None if pretrained else presets.EQUALIZER_DB.get(base),
+        train_on_validation=base in presets.TRAIN_ON_VALIDATION,
         dataloader_pin_memory=torch.cuda.is_available(),
-        **presets.TRAINING[preset],
+        **presets.TRAINING[base],
     )
     try:
         return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     except ValueError as error:
         raise RunError(str(error)) from error
+
+
+def flags_of(argv: list[str]) -> list[str]:
+    """The command line with the flags of a configuration file in the file's place."""
+    is_file = argv and argv[0].endswith((".yaml", ".yml", ".json"))
+    return _file_arguments(Path(argv[0])) + argv[1:] if is_file else argv
 
 
 def _file_arguments(path: Path) -> list[str]:
@@ -393,7 +410,10 @@ def held_arguments(model_args, data_args, training_args, num_folds: int, data_ha
     arguments = json.loads(json.dumps(arguments, default=str))
     path = Path(training_args.output_dir) / "arguments.json"
     if path.is_file():
-        before = json.loads(path.read_text())
+        # An argument that the run's version did not have yet was, in effect, at its default.
+        kinds = (type(model_args), type(data_args), TrainingArguments)
+        defaults = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+        before = {name: defaults[name] for name in arguments if name in defaults} | json.loads(path.read_text())
         changed = [name for name in arguments | before if arguments.get(name) != before.get(name)]
         if changed:
             lines = "\n".join(
@@ -416,6 +436,21 @@ def chosen_folds(folds: list, numbers: list[int] | None) -> list:
     return [folds[number] for number in sorted(set(numbers))]
 
 
+def check_final_model(final_model: str, num_folds: int, push_to_hub: bool) -> None:
+    """
+    Whether there will be a model to publish.
+
+    Raises:
+        RunError: --final_model names a fold that there is not, or nothing where something is to be pushed.
+    """
+    if final_model == "none" and push_to_hub:
+        raise RunError("--push_to_hub with --final_model none: there is no model to push. Give all, or fold_NN.")
+    if final_model.startswith("fold_") and int(final_model.removeprefix("fold_")) >= num_folds:
+        raise RunError(
+            f"--final_model {final_model}: there are {num_folds} folds, fold_00 to fold_{num_folds - 1:02d}."
+        )
+
+
 def describe_run(
     model_args,
     data_args,
@@ -432,7 +467,8 @@ def describe_run(
     if model_args.model_name_or_path:
         encoder = f"of the checkpoint {model_args.model_name_or_path}"
     else:
-        encoder = model_args.encoder_name_or_path or f"{config.encoder_config.model_type}, from scratch"
+        from_scratch = f"{config.encoder_config.model_type}, from scratch" if config.has_encoder else "none"
+        encoder = model_args.encoder_name_or_path or from_scratch
     return {
         "corpus": " + ".join(dict.fromkeys(dataset["corpus"][:])),
         "dataset": data_args.dataset_name,
@@ -453,7 +489,9 @@ def describe_run(
         "num_eligible_utterances": len(eligible_rows(folds)),
         "num_speakers": len(set(dataset["speaker_id"][:])),
         "lora_rank": model_args.lora_rank,
-        "cache_dtype": model_args.cache_dtype if config.freeze_encoder and not model_args.lora_rank else None,
+        "cache_dtype": model_args.cache_dtype
+        if config.has_encoder and config.freeze_encoder and not model_args.lora_rank
+        else None,
         **num_parameters,
         "num_epochs": training_args.num_train_epochs,
         "speed_factors": model_args.speed_factors,
@@ -474,7 +512,7 @@ def describe_run(
         "hub_model_id": training_args.hub_model_id,
         "disclaimer": DISCLAIMER if "demo" in (data_args.corpus or []) else data_args.note,
         "warnings": warnings,
-        "command": whole_command(sys.argv[1:]),
+        "command": whole_command(flags_of(sys.argv[1:])),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
     }
@@ -543,10 +581,9 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         ]
     logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
-    overrides = {}
-    if not model_args.multitask:
-        overrides["id2gender"] = {}
-    elif len(set(dataset["gender"][:]) - {None}) < 2:
+    check_final_model(model_args.final_model, len(folds), training_args.push_to_hub)
+    overrides = {"id2gender": dict(enumerate(dataset.features["gender"].names)) if model_args.multitask else {}}
+    if model_args.multitask and len(set(dataset["gender"][:]) - {None}) < 2:
         overrides["id2gender"] = {}
         data_warnings.messages.append("No two genders of speakers are known: the model learns the emotion alone.")
     for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum", "branches", "fusion"):
@@ -554,6 +591,8 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
             overrides[name] = getattr(model_args, name)
     if model_args.fusion == "none":
         overrides.setdefault("branches", [])
+    if model_args.fusion == "branches":
+        overrides.setdefault("trainable_encoder_layers", 0)
     if training_args.label_smoothing_factor:
         overrides["label_smoothing"] = training_args.label_smoothing_factor
     source = ModelSource(
@@ -572,9 +611,9 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     except RunError:
         raise
     except (ValueError, OSError) as error:
-        name = model_args.model_name_or_path or model_args.encoder_name_or_path or model_args.preset
-        where = "" if Path(name).exists() else " (there is no such directory here)"
-        raise RunError(f"{name} cannot be used{where}: {error}") from error
+        name = model_args.model_name_or_path or model_args.encoder_name_or_path
+        where = "" if name is None or Path(name).exists() else " (there is no such directory here)"
+        raise RunError(f"{name or model_args.preset} cannot be used{where}: {error}") from error
     check_cache_arguments(source, model_args, training_args)
     extractor, config = model.camulenet.feature_extractor, model.config
     num_parameters = {
@@ -610,14 +649,14 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         runner.run(fold, **stages)
     run = describe_run(model_args, data_args, training_args, data, folds, config, num_parameters, warnings)
     if all(runner.is_complete(fold.index) for fold in folds):
-        finish(runner, run, eligible_rows(folds), stages["do_train"])
+        finish(runner, run, eligible_rows(folds), stages["do_train"], model_args.final_model)
     elif training_args.should_save and stages["do_predict"]:
         print(
             report.console_table(report.build_results(runner.predictions(len(folds)), runner.metrics(len(folds)), run))
         )
 
 
-def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool) -> None:
+def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, final_model: str) -> None:
     """Pool the folds, write what readers get, train the model to publish (where training is asked for), push it."""
     args, output_dir = runner.args, runner.output_dir
     fold_metrics = runner.metrics(run["num_folds"])
@@ -630,39 +669,42 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool) -
         report.write_atomically(output_dir / "results.md", report.results_markdown(results))
         report.write_plots(predictions, fold_metrics, output_dir / "plots")
         print(report.console_table(results))
-    final = output_dir / "final"
-    if do_train:
+    final = output_dir / ("final" if final_model == "all" else final_model)
+    if do_train and final_model == "all":
         runner.train_final(final, median_best_epoch(fold_metrics))
     if not args.should_save:
         return
-    report.write_atomically(output_dir / "README.md", report.model_card(results))
-    folders = [final, *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)]
+    folders = [output_dir / "final", *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)]
     checkpoints = [folder for folder in folders if is_trained(folder)]
+    published = final.name if final in checkpoints else None
+    report.write_atomically(output_dir / "README.md", report.model_card(results, published=published))
     for folder in checkpoints:
         card = report.model_card(results, folder.name, code=report.code_files(folder))
         report.write_atomically(folder / "README.md", card)
-    to_use = f", checkpoints; the model to use is {final}" if final in checkpoints else ""
+    to_use = f"; the model to use is {final}" if published else ""
     print(f"In {output_dir}: results, plots, card{to_use}.")
     if args.push_to_hub:
-        if final not in checkpoints:
-            raise RunError(f"There is no {final} to push: it comes with --do_train, or with no --do_... at all.")
+        if not published:
+            raise RunError(f"There is no checkpoint {final} to push: it comes with --do_train, or no --do_... at all.")
         push(final, output_dir, args)
 
 
-def push(final: Path, output_dir: Path, args: TrainingArguments) -> None:
+def push(checkpoint: Path, output_dir: Path, args: TrainingArguments) -> None:
     """
-    One push of the final model with the results and plots of the run; it can be repeated.
+    One push of a checkpoint with the results and plots of the run; it can be repeated.
 
     Raises:
         RunError: the Hub does not take it, or cannot be reached.
     """
-    for name in ("results.json", "results.md", "predictions.csv"):
-        shutil.copyfile(output_dir / name, final / name)
-    shutil.copytree(output_dir / "plots", final / "plots", dirs_exist_ok=True)
+    # A fold's own predictions give way to those of all folds.
+    files = {path.relative_to(checkpoint): path for path in checkpoint.rglob("*") if path.is_file()}
+    files |= {Path(name): output_dir / name for name in ("results.json", "results.md", "predictions.csv")}
+    files |= {Path("plots", path.name): path for path in (output_dir / "plots").iterdir()}
+    operations = [CommitOperationAdd(name.as_posix(), path) for name, path in sorted(files.items())]
     api, name = HfApi(token=args.hub_token), args.hub_model_id or output_dir.name
     try:
         repo_id = api.create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
-        url = api.upload_folder(folder_path=final, repo_id=repo_id, commit_message="CAMuLeNet, trained by run_ser.py")
+        commit = api.create_commit(repo_id, operations, commit_message="CAMuLeNet, trained by run_ser.py")
     except (OSError, RuntimeError, HFValidationError) as error:
         # huggingface_hub's errors are OSErrors, that of a large file within a RuntimeError.
         reason = f"{error} {error.__cause__}" if isinstance(error, RuntimeError) else error
@@ -670,7 +712,7 @@ def push(final: Path, output_dir: Path, args: TrainingArguments) -> None:
             f"{name} was not pushed: {reason}\nThe run itself is complete. Repeat the command when that is mended: "
             "nothing is trained again."
         ) from error
-    print(f"Pushed to {url}")
+    print(f"Pushed to {commit.repo_url}")
 
 
 def leak_warnings(data_args: DataArguments, dataset, folds, source: ModelSource) -> list[str]:

@@ -41,13 +41,13 @@ class Benchmark:
         name: of its file of rows.
         command: script of this folder and its arguments.
         full: whether only `--full` runs it.
-        takes_lists: whether it makes use of `--lists`.
+        needs_lists: whether it is of the lists of `--lists`, and left out without them.
     """
 
     name: str
     command: str
     full: bool = False
-    takes_lists: bool = False
+    needs_lists: bool = False
 
 
 BENCHMARKS = (
@@ -56,10 +56,11 @@ BENCHMARKS = (
     Benchmark("encoder", "encoder.py --sizes tiny base"),
     Benchmark("encoder_medium", "encoder.py --sizes medium", full=True),
     Benchmark("training_step", "training_step.py"),
-    Benchmark("cache", "cache.py", takes_lists=True),
+    Benchmark("cache", "cache.py"),
     Benchmark("experiment", "experiment.py"),
-    Benchmark("experiment_ravdess", "experiment.py --clips 1440 --folds 12 --size base --repeats 1", full=True),
-    Benchmark("growth", "experiment.py --clips 96 --growth --repeats 1", full=True),
+    Benchmark("cache_crema_d", "cache.py", full=True, needs_lists=True),
+    Benchmark("experiment_ravdess", "experiment.py --clips 1440 --folds 12 --repeats 1 --cached_only", full=True),
+    Benchmark("growth", "experiment.py --growth --repeats 1 --cached_only", full=True),
     Benchmark("two_processes", "two_processes.py", full=True),
     Benchmark("latency", "latency.py --sizes tiny base"),
     Benchmark("latency_medium", "latency.py --sizes medium", full=True),
@@ -125,7 +126,9 @@ def measure(benchmark: Benchmark, arguments: list[str], state: dict) -> dict:
         subprocess.run(command, check=True, cwd=ROOT)
         result = {
             **state,
-            "command": shlex.join(["python", f"benchmarks/{script}", *given]),
+            "command": shlex.join(
+                ["python", f"benchmarks/{script}", *given, *(["--lists", "DIR"] if arguments else [])]
+            ),
             "date": datetime.date.today().isoformat(),
             "seconds": time.perf_counter() - started,
             "rows": json.loads(rows.read_text()),
@@ -167,7 +170,11 @@ def main() -> None:
     parser.add_argument("--lists", type=Path, help="folder with EmoBox's cremad.csv, for the cache of real lengths")
     arguments = parser.parse_args()
     state = {"code": code_hash(), "machine": machine()}
-    chosen = [benchmark for benchmark in BENCHMARKS if benchmark.full == arguments.full]
+    chosen = [
+        benchmark
+        for benchmark in BENCHMARKS
+        if benchmark.full == arguments.full and (arguments.lists or not benchmark.needs_lists)
+    ]
     unfinished = FOLDER / ("unfinished-full" if arguments.full else "unfinished")
     # Rows that a stopped call has measured; a call that follows a finished one measures everything anew.
     done = unfinished.read_text().split() if unfinished.is_file() else []
@@ -179,7 +186,7 @@ def main() -> None:
             print(f"{title}: measured before the last call was stopped", flush=True)
             continue
         print(title, flush=True)
-        given = ["--lists", str(arguments.lists.resolve())] if benchmark.takes_lists and arguments.lists else []
+        given = ["--lists", str(arguments.lists.resolve())] if benchmark.needs_lists else []
         try:
             result = measure(benchmark, given, state)
         except subprocess.CalledProcessError as error:

@@ -30,7 +30,6 @@ from ser_protocol.runner import FoldRunner, ModelSource
 
 PRESET = "camulenet-small"
 HELD_OUT = ((1, 2, 7, 8), (3, 4, 9, 10), (5, 6, 11, 12))
-SPECTROGRAM_ALONE = {"branches": ["spectrogram"], "fusion": "concat", "branch_loss_weight": 0.0}
 VARIANTS = {
     "recipe": {},
     "no-equalizer": {"equalizer_db": 0.0},
@@ -40,10 +39,7 @@ VARIANTS = {
     "no-pooled-norm": {"config": {"pooled_batch_norm": False}},
     "two-shared-layers": {"config": {"classifier_num_layers": 2}},
     "no-branch-heads": {"config": {"branch_loss_weight": 0.0}},
-    "spectrogram-alone": {"config": SPECTROGRAM_ALONE},
-    "encoder-alone": {"config": {"branches": [], "fusion": "none"}},
-    "concat": {"config": {"fusion": "concat"}},
-    "no-gender": {"config": {"id2gender": {}}},
+    **{name: {"config": changes} for name, changes in presets.ABLATIONS.items()},
 }
 
 

@@ -37,7 +37,7 @@ CUSTOM_PIPELINES = {
 }
 
 BRANCHES = ("spectrogram", "mfcc")
-FUSIONS = ("co_attention", "gate", "concat", "attention", "none")
+FUSIONS = ("co_attention", "gate", "concat", "attention", "image", "none", "branches")
 ENCODER_CONTEXTS = ("clip", "padded")
 SPECTROGRAM_CONVOLUTIONS = ("alexnet", "small_cnn")
 POOLINGS = ("statistics", "flatten")
@@ -68,14 +68,16 @@ class CAMuLeNetConfig(PreTrainedConfig):
         fusion (`str`, *optional*, defaults to `"co_attention"`):
             How the encoder's frames join the branches: `"co_attention"` (masked softmax attention queried by the
             branches), `"gate"` (the paper's weights by frame position), `"concat"` (mean over frames), `"attention"`
-            (attention pooling with a learned query) or `"none"` (the encoder's mean alone; no branches).
+            (attention pooling with a learned query), `"image"` (convolutions over the frames as a one-channel image),
+            `"none"` (the encoder's mean alone; no branches) or `"branches"` (the branches alone; no encoder).
         branch_size (`int`, *optional*, defaults to 512):
             Size of the embedding of each branch and of the attended encoder.
         width_multiplier (`float`, *optional*, defaults to 1.0):
             Scales the channels of the spectrogram branch's convolutions and the hidden size of the MFCC branch's GRU.
         spectrogram_convolutions (`str`, *optional*, defaults to `"alexnet"`):
-            Convolutions of the spectrogram branch: `"alexnet"`, or `"small_cnn"`, the four of 3x3 of the paper's
-            baselines, which lose less detail and cost less when trained from scratch.
+            Convolutions of the spectrogram branch, and over the encoder's frames with `fusion="image"`: `"alexnet"`,
+            or `"small_cnn"`, the four of 3x3 of the paper's baselines, which lose less detail and cost less when
+            trained from scratch.
         spectrogram_batch_norm (`bool`, *optional*, defaults to `False`):
             Whether a batch norm over the real frames follows each convolution, which training from scratch needs.
         pooled_batch_norm (`bool`, *optional*, defaults to `False`):
@@ -107,8 +109,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
             Heads of the co-attention.
         gate_positions (`int`, *optional*, defaults to 1500):
             Number of encoder frames that `fusion="gate"` has weights for.
-        classifier_hidden_size (`int`, *optional*, defaults to 128):
-            Size of the fully connected layers shared by the heads.
+        classifier_hidden_size (`int` or `list[int]`, *optional*, defaults to 128):
+            Size of the fully connected layers shared by the heads, or of each of them.
         classifier_num_layers (`int`, *optional*, defaults to 2):
             Number of these layers. 0: the heads read the fused embedding itself.
         dropout (`float`, *optional*, defaults to 0.1):
@@ -125,6 +127,9 @@ class CAMuLeNetConfig(PreTrainedConfig):
             Label smoothing of the emotion's cross-entropies.
         id2gender (`dict[int, str]`, *optional*, defaults to `{0: "female", 1: "male"}`):
             Names of the gender head's classes. Empty: no gender head, single-task training.
+        adversarial_gender (`bool`, *optional*, defaults to `False`):
+            Whether the layers below the gender heads get these heads' gradients reversed (Ganin and Lempitsky 2015,
+            ICML), weighted as ever: the heads learn to tell the gender, the rest learns to hide it from them.
         feature_extractor (`dict`, *optional*):
             Arguments of [`CAMuLeNetFeatureExtractor`] for the branch features, and `do_normalize` as the encoder was
             trained. The model computes the features itself when it is given a raw waveform.
@@ -178,7 +183,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
     alexnet_classifier: bool = False
     num_attention_heads: int = 8
     gate_positions: int = 1500
-    classifier_hidden_size: int = 128
+    classifier_hidden_size: Any = 128
     classifier_num_layers: int = 2
     dropout: float = 0.1
     emotion_loss_weight: float = 1.0
@@ -186,6 +191,7 @@ class CAMuLeNetConfig(PreTrainedConfig):
     branch_loss_weight: float = 0.0
     label_smoothing: float = 0.0
     id2gender: Any = None
+    adversarial_gender: bool = False
     feature_extractor: Any = None
     training_speakers: Any = None
     initializer_range: float = 0.02
@@ -193,6 +199,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self._check_format(kwargs.get("format_version", 1), kwargs.get("camulenet_version"))
         self.branches = list(self.branches)
+        if not isinstance(self.classifier_hidden_size, int):
+            self.classifier_hidden_size = list(self.classifier_hidden_size)
         self.feature_extractor = deepcopy(self.feature_extractor or {})
         self.training_speakers = list(self.training_speakers or [])
         genders = {0: "female", 1: "male"} if self.id2gender is None else self.id2gender
@@ -211,6 +219,11 @@ class CAMuLeNetConfig(PreTrainedConfig):
     def num_genders(self) -> int:
         """Number of the gender head's classes; 0 when there is no gender head."""
         return len(self.id2gender)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the model reads an encoder at all."""
+        return self.fusion != "branches"
 
     @property
     def freeze_encoder(self) -> bool:
@@ -247,6 +260,14 @@ class CAMuLeNetConfig(PreTrainedConfig):
             refuse("branches", "[] with fusion='none', which is the encoder alone")
         if self.fusion in ("co_attention", "gate") and not self.branches:
             refuse("branches", f"at least one: fusion={self.fusion!r} is queried by them")
+        if not self.has_encoder:
+            alone = f"with fusion={self.fusion!r}, which is the branches without an encoder"
+            if not self.branches:
+                refuse("branches", f"at least one {alone}")
+            if self.trainable_encoder_layers != 0:
+                refuse("trainable_encoder_layers", f"0 {alone}")
+            if self.use_weighted_layer_sum:
+                refuse("use_weighted_layer_sum", f"False {alone}")
         positive = (
             "width_multiplier",
             "branch_size",
@@ -255,11 +276,17 @@ class CAMuLeNetConfig(PreTrainedConfig):
             "mfcc_frames",
             "num_attention_heads",
             "gate_positions",
-            "classifier_hidden_size",
         )
         for name in positive:
             if getattr(self, name) <= 0:
                 refuse(name, "a positive number")
+        sizes = self.classifier_hidden_size
+        if min(sizes if isinstance(sizes, list) else [sizes], default=1) <= 0:
+            refuse("classifier_hidden_size", "a positive number, or a list of them")
+        if isinstance(sizes, list) and len(sizes) != self.classifier_num_layers:
+            refuse(
+                "classifier_hidden_size", f"one size, or classifier_num_layers ({self.classifier_num_layers}) sizes"
+            )
         if self.branch_size % self.num_attention_heads:
             refuse("branch_size", f"a multiple of num_attention_heads ({self.num_attention_heads})")
         if self.trainable_encoder_layers < -1:
@@ -274,6 +301,8 @@ class CAMuLeNetConfig(PreTrainedConfig):
                 refuse(name, "a number of at least 0")
         if sorted(self.id2gender) != list(range(self.num_genders)):
             refuse("id2gender", f"names for the indices {', '.join(map(str, range(self.num_genders)))}")
+        if self.adversarial_gender and not self.num_genders:
+            refuse("adversarial_gender", "False without a gender head (id2gender is empty)")
 
 
 CAMuLeNetConfig.register_for_auto_class()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
 from .configuration_camulenet import CAMuLeNetConfig
@@ -37,12 +38,12 @@ class CAMuLeNetModelOutput(ModelOutput):
 
     Args:
         embeddings (`torch.FloatTensor` of shape `(batch, embedding_size)`):
-            The final fused embedding: [MFCC; spectrogram; attended encoder].
+            The final fused embedding: [MFCC; spectrogram; attended encoder], of these what the model has.
         co_attention_weights (`torch.FloatTensor` of shape `(batch, heads, encoder_frames)`, *optional*):
             Weights over the encoder's frames, sum 1 over the real ones and 0 on padding. With `fusion="gate"` the
-            gate's own weights, which need not sum to 1; absent with `fusion="concat"` and `"none"`.
-        last_hidden_state (`torch.FloatTensor` of shape `(batch, encoder_frames, encoder_dim)`):
-            The encoder's frames.
+            gate's own weights, which need not sum to 1; absent with the fusions that have no such weights.
+        last_hidden_state (`torch.FloatTensor` of shape `(batch, encoder_frames, encoder_dim)`, *optional*):
+            The encoder's frames; absent with `fusion="branches"`.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, when `output_hidden_states=True`):
             The encoder's hidden states, each (batch, encoder_frames, encoder_dim).
         attentions (`tuple(torch.FloatTensor)`, *optional*, when `output_attentions=True`):
@@ -127,6 +128,12 @@ def adaptive_average(hidden: torch.Tensor, lengths: torch.Tensor, num_bins: int)
     frame = torch.arange(hidden.shape[2], device=hidden.device)
     inside = (frame >= first[:, :, None]) & (frame < end[:, :, None])  # (batch, num_bins, frames)
     return torch.einsum("bnt,bctf->bcnf", (inside / (end - first)[:, :, None]).to(hidden.dtype), hidden)
+
+
+def reverse_gradient(hidden: torch.Tensor) -> torch.Tensor:
+    """`hidden` itself, whose gradient changes its sign on the way back (Ganin and Lempitsky 2015, ICML)."""
+    constant = hidden.detach()
+    return constant + (constant - hidden)
 
 
 def _is_distributed() -> bool:
@@ -262,11 +269,11 @@ class FeatureNorm(nn.Module):
 class SpectrogramBranch(nn.Module):
     """
     AlexNet's convolutions, or the paper's small CNN, over the spectrogram, masked statistics over time, one fully
-    connected layer.
+    connected layer. With `fusion="image"` another one reads the encoder's frames as if they were a spectrogram.
 
     Args:
         config: `CAMuLeNetConfig`.
-        num_mel_bins: bins of the spectrogram.
+        num_mel_bins: bins of the spectrogram, or the size of an encoder frame.
     """
 
     def __init__(self, config: CAMuLeNetConfig, num_mel_bins: int):
@@ -559,8 +566,10 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
         Raises:
             OSError: there is no such checkpoint, or it needs a token.
             ValueError: the checkpoint holds no encoder that CAMuLeNet can use, or lacks some of its weights; or its
-                feature extractor has another sampling rate or size.
+                feature extractor has another sampling rate or size; or the model reads no encoder.
         """
+        if not config.has_encoder:
+            raise ValueError(f"fusion={config.fusion!r} is the branches alone: leave the encoder out.")
         checkpoint = SpeechEncoderCheckpoint(encoder_name_or_path, **kwargs)
         config.encoder_config = checkpoint.config
         config.feature_extractor = {**config.feature_extractor, **checkpoint.extractor_arguments}
@@ -590,7 +599,7 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
 
     def __init__(self, config: CAMuLeNetConfig, with_encoder: bool = True):
         super().__init__(config)
-        self.speech_encoder = SpeechEncoder(config, with_encoder)
+        self.speech_encoder = SpeechEncoder(config, with_encoder and config.has_encoder)
         self.feature_extractor = CAMuLeNetFeatureExtractor.from_model_config(config)
         if "spectrogram" in config.branches:
             self.spectrogram_branch = SpectrogramBranch(config, self.feature_extractor.spectrogram["num_mel_bins"])
@@ -606,9 +615,12 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
         elif config.fusion == "gate":
             self.gate = PositionalGate(query_size, config.gate_positions)
         self.dropout = nn.Dropout(config.dropout)
-        self.attended_norm = PooledNorm(frame_size) if config.pooled_batch_norm else nn.Identity()
-        self.encoder_projection = nn.Linear(frame_size, size)
-        self.embedding_size = size * (1 + len(config.branches))
+        if config.fusion == "image":
+            self.encoder_branch = SpectrogramBranch(config, frame_size)
+        elif config.has_encoder:
+            self.attended_norm = PooledNorm(frame_size) if config.pooled_batch_norm else nn.Identity()
+            self.encoder_projection = nn.Linear(frame_size, size)
+        self.embedding_size = size * (len(config.branches) + config.has_encoder)
         self.post_init()
 
     def forward(
@@ -663,14 +675,15 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
             features = self.feature_extractor.extract(input_values, attention_mask.sum(dim=1).clamp(min=1))
         self._check_features(features, encoder_frames)
 
-        if encoder_frames is None:
+        if not self.config.has_encoder:
+            encoder_output, frames_mask = BaseModelOutput(), None
+        elif encoder_frames is None:
             encoder_output, frames_mask = self.speech_encoder(
                 features["input_features"], features["attention_mask"], output_hidden_states, output_attentions
             )
         else:
             encoder_output, frames_mask = self.speech_encoder.output_of(encoder_frames, encoder_frames_mask)
-        frames = encoder_output.last_hidden_state
-        embeddings = []
+        embeddings, weights = [], None
         for name in ("mfcc", "spectrogram"):
             if name in self.config.branches:
                 mask = features.get(f"{name}_mask")
@@ -678,20 +691,21 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
                 branch = self.mfcc_branch if name == "mfcc" else self.spectrogram_branch
                 embeddings.append(branch(features[name], mask))
 
-        frames_mask = frames_mask if self.config.use_masks else torch.ones_like(frames_mask)
-        attended, weights = self._fuse(embeddings, frames.to(self.encoder_projection.weight.dtype), frames_mask)
-        embeddings.append(nn.functional.relu(self.encoder_projection(self.dropout(self.attended_norm(attended)))))
+        if self.config.has_encoder:
+            frames_mask = frames_mask if self.config.use_masks else torch.ones_like(frames_mask)
+            attended, weights = self._fuse(embeddings, encoder_output.last_hidden_state, frames_mask)
+            embeddings.append(attended)
         output = CAMuLeNetModelOutput(
             embeddings=torch.cat(embeddings, dim=1),
             co_attention_weights=weights,
-            last_hidden_state=frames,
+            last_hidden_state=encoder_output.last_hidden_state,
             hidden_states=encoder_output.hidden_states,
             attentions=encoder_output.attentions,
         )
         return output if return_dict else output.to_tuple()
 
     def _check_features(self, features: dict[str, torch.Tensor | None], encoder_frames: torch.Tensor | None):
-        of_encoder = () if encoder_frames is not None else ("input_features",)
+        of_encoder = ("input_features",) if self.config.has_encoder and encoder_frames is None else ()
         missing = [name for name in (*of_encoder, *self.config.branches) if features.get(name) is None]
         if missing:
             raise ValueError(
@@ -700,13 +714,19 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
             )
 
     def _fuse(self, branches: list[torch.Tensor], frames: torch.Tensor, mask: torch.Tensor):
-        """The encoder's frames (batch, frames, dim) as one vector (batch, size), and the weights, if any."""
+        """The encoder's frames (batch, frames, dim) as an embedding (batch, branch_size), and the weights, if any."""
+        if self.config.fusion == "image":
+            return self.encoder_branch(frames, mask), None
+        frames = frames.to(self.encoder_projection.weight.dtype)
         if self.config.fusion == "attention":
-            return self.co_attention(None, frames, mask)
-        if self.config.fusion in ("co_attention", "gate"):
+            attended, weights = self.co_attention(None, frames, mask)
+        elif self.config.fusion in ("co_attention", "gate"):
             fuse = self.co_attention if self.config.fusion == "co_attention" else self.gate
-            return fuse(self.dropout(torch.cat(branches[::-1], dim=1)), frames, mask)  # [spectrogram; MFCC]
-        return masked_mean(frames, mask), None
+            query = self.dropout(torch.cat(branches[::-1], dim=1))  # [spectrogram; MFCC]
+            attended, weights = fuse(query, frames, mask)
+        else:
+            attended, weights = masked_mean(frames, mask), None
+        return nn.functional.relu(self.encoder_projection(self.dropout(self.attended_norm(attended)))), weights
 
 
 class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
@@ -724,9 +744,10 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
         self.camulenet = CAMuLeNetModel(config, with_encoder)
         if not with_encoder:
             self._keys_to_ignore_on_load_unexpected = [r"speech_encoder\.encoder\."]
-        size = config.classifier_hidden_size
+        hidden = config.classifier_hidden_size
+        hidden = hidden if isinstance(hidden, list) else [hidden] * config.classifier_num_layers
         self.dropout = nn.Dropout(config.dropout)
-        sizes = [self.camulenet.embedding_size] + [size] * config.classifier_num_layers
+        sizes = [self.camulenet.embedding_size, *hidden]
         layers = [nn.Linear(*pair) for pair in zip(sizes, sizes[1:])]
         self.shared = nn.Sequential(*(module for layer in layers for module in (layer, nn.ReLU())))
         size = sizes[-1]
@@ -783,7 +804,7 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
         )
         hidden = self.shared(self.dropout(output.embeddings))
         logits = self.classifier(hidden)
-        gender_logits = self.gender_classifier(hidden) if self.config.num_genders else None
+        gender_logits = self.gender_classifier(self._for_gender(hidden)) if self.config.num_genders else None
 
         loss = emotion_loss = gender_loss = None
         if labels is not None:
@@ -809,6 +830,10 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
         )
         return output if return_dict else output.to_tuple()
 
+    def _for_gender(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What a gender head reads of what the emotion head reads."""
+        return reverse_gradient(hidden) if self.config.adversarial_gender else hidden
+
     def _branch_heads(self, num_branches: int, num_classes: int) -> nn.ModuleList:
         return nn.ModuleList(nn.Linear(self.config.branch_size, num_classes) for _ in range(num_branches))
 
@@ -824,7 +849,7 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
         if gender_labels is None or not config.num_genders:
             return loss
         return loss + config.gender_loss_weight * sum(
-            self._cross_entropy(classifier(part), gender_labels)
+            self._cross_entropy(classifier(self._for_gender(part)), gender_labels)
             for classifier, part in zip(self.branch_gender_classifiers, parts)
         )
 

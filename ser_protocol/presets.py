@@ -1,4 +1,8 @@
-"""Presets: what each changes in the default configuration (`CAMuLeNetConfig`) and in the training arguments."""
+"""Presets: what each changes in the default configuration (`CAMuLeNetConfig`) and in the training arguments.
+
+`CONFIGS` and the training arguments hold bases. A variant of a base, like `camulenet-small-concat`, changes further
+fields and trains as its base does.
+"""
 
 from collections.abc import Mapping
 
@@ -71,8 +75,59 @@ CONFIGS = {
     },
     "paper-fixed": {**RELEASED_LAYERS, "feature_extractor": {"max_duration_s": 5.005}},
 }
+# The paper's baselines: the frames of any encoder into a small CNN, single task. It names four 2-D convolutions with
+# batch norm and max pooling, a dropout of .25 and four fully connected layers. Left open, and chosen here: kernels of
+# 3x3 and pools of 2x2; no normalisation before the first convolution; mean and deviation over the clip's real frames,
+# however many, between convolutions and fully connected layers; dropout before the first two of these.
+BASELINE = {
+    "fusion": "image",
+    "branches": [],
+    "spectrogram_convolutions": "small_cnn",
+    "spectrogram_batch_norm": True,
+    "feature_norm": "none",
+    "branch_size": 128,
+    "branch_loss_weight": 0.0,
+    "classifier_hidden_size": [32, 16],
+    "classifier_num_layers": 2,
+    "dropout": 0.25,
+    "id2gender": {},
+}
+ABLATIONS = {
+    # The paper's own two.
+    "no-multitask": {"id2gender": {}},
+    # What it put in the co-attention's place it does not say. The embedding remains the three side by side, so without
+    # weights the encoder's part is the plain mean of its frames.
+    "no-coattention-no-multitask": {"fusion": "concat", "id2gender": {}},
+    # Other fusions.
+    "concat": {"fusion": "concat"},
+    "gate": {"fusion": "gate"},
+    "encoder-attention": {"fusion": "attention", "branches": []},
+    # Parts left out.
+    "no-spectrogram": {"branches": ["mfcc"]},
+    "no-mfcc": {"branches": ["spectrogram"]},
+    "no-encoder": {"fusion": "branches", "trainable_encoder_layers": 0},
+    "encoder-only": {"fusion": "none", "branches": []},
+    "spectrogram-only": {"fusion": "branches", "branches": ["spectrogram"], "trainable_encoder_layers": 0},
+    # What the gender is worth: other weights (0 is no-multitask), and whether hiding it is better than learning it.
+    "gender-weight-0.1": {"gender_loss_weight": 0.1},
+    "gender-weight-1": {"gender_loss_weight": 1.0},
+    "adversarial-gender": {"adversarial_gender": True},
+}
+ABLATED = ("camulenet", "camulenet-small")
+# Name -> base, and what differs from it.
+VARIANTS = {
+    "baseline": ("camulenet", BASELINE),
+    "camulenet-small-baseline": ("camulenet-small", BASELINE),
+    **{f"{base}-{name}": (base, changes) for base in ABLATED for name, changes in ABLATIONS.items()},
+}
+PRESETS = (*CONFIGS, *VARIANTS)
+PRESETS_IN_WORDS = (
+    f"{', '.join(CONFIGS)}, baseline, camulenet-small-baseline; or {' or '.join(ABLATED)} with an ablation behind a "
+    f"hyphen, like camulenet-concat: {', '.join(ABLATIONS)}"
+)
 
-# Defaults of transformers.TrainingArguments; a flag on the command line wins.
+# Training arguments, by base; a flag on the command line wins.
+# Defaults of transformers.TrainingArguments.
 RELEASED_TRAINING = {"learning_rate": 5e-5, "per_device_train_batch_size": 64, "num_train_epochs": 10}
 TRAINING = {
     "camulenet": {
@@ -103,7 +158,18 @@ CROP_S = {"camulenet-small": 2.56}
 EQUALIZER_DB = {"camulenet-small": 3.0}
 # Presets that train on the validation speakers, too, and keep the last epoch: the speakers are worth more there.
 TRAIN_ON_VALIDATION = ("camulenet-small",)
-PRESETS = tuple(CONFIGS)
+
+
+def base_of(name: str) -> str:
+    """
+    The preset whose training arguments a preset has: its base, or itself.
+
+    Raises:
+        ValueError: unknown preset.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"Unknown preset {name!r}; known are {PRESETS_IN_WORDS}.")
+    return VARIANTS[name][0] if name in VARIANTS else name
 
 
 def build_config(name: str, encoder_config=None, **overrides) -> CAMuLeNetConfig:
@@ -117,9 +183,9 @@ def build_config(name: str, encoder_config=None, **overrides) -> CAMuLeNetConfig
     Raises:
         ValueError: unknown preset, or a field that `CAMuLeNetConfig` refuses.
     """
-    if name not in CONFIGS:
-        raise ValueError(f"Unknown preset {name!r}; known are {', '.join(PRESETS)}.")
-    fields = {**CONFIGS[name], **overrides}
+    base = base_of(name)
+    _, changes = VARIANTS.get(name, (base, {}))
+    fields = {**CONFIGS[base], **changes, **overrides}
     if encoder_config is not None:
         fields["encoder_config"] = dict(encoder_config) if isinstance(encoder_config, Mapping) else encoder_config
     return CAMuLeNetConfig(**fields)

@@ -438,7 +438,7 @@ def code_files(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).glob("*.py"))}
 
 
-def model_card(results, checkpoint=None, model_id=None, code=None):
+def model_card(results, checkpoint=None, model_id=None, published="final", code=None):
     """Render a README.md with Hub metadata, for a run's output folder or for one of its checkpoints.
 
     Args:
@@ -446,6 +446,7 @@ def model_card(results, checkpoint=None, model_id=None, code=None):
         checkpoint (`str`, *optional*): which folder of the output the card lies in, `"final"` or `"fold_03"`; `None`
             for the output folder itself.
         model_id (`str`, *optional*): what the examples load: a Hub id or a path. Defaults to `run["hub_model_id"]`.
+        published (`str`, *optional*): the folder of the output whose model is the one to use; `None` if there is none.
         code (`dict`, *optional*): the checkpoint's Python files, from `code_files`.
 
     Returns:
@@ -453,7 +454,7 @@ def model_card(results, checkpoint=None, model_id=None, code=None):
     """
     run = results["run"]
     hosted = model_id or run.get("hub_model_id")
-    model_id = hosted or f"path/to/{checkpoint or 'final'}"
+    model_id = hosted or f"path/to/{checkpoint or published or 'fold_00'}"
     data = ModelCardData(
         model_name=model_id.split("/")[-1] if hosted else f"camulenet-{run['corpus'].replace(' + ', '-')}",
         library_name="transformers",
@@ -472,6 +473,7 @@ def model_card(results, checkpoint=None, model_id=None, code=None):
         results=results,
         model_id=model_id,
         checkpoint=checkpoint,
+        published=published,
         code_table=_table([["file", "SHA-256"], *code.items()]) if code else "",
         fold=_fold_of(results, checkpoint),
         data_lines=data_lines(run["data"]) if run.get("data") else [],

@@ -93,8 +93,10 @@ class ModelSource:
     def caches_encoder(self) -> bool:
         """Whether the encoder's frames are the same throughout a run, so that they are computed once."""
         config = self.checkpoint_config or build_config(self.preset)
-        layers = self.overrides.get("trainable_encoder_layers", config.trainable_encoder_layers)
-        return layers == 0 and self.lora_rank is None
+        layers, fusion = (
+            self.overrides.get(name, getattr(config, name)) for name in ("trainable_encoder_layers", "fusion")
+        )
+        return layers == 0 and fusion != "branches" and self.lora_rank is None
 
     def build(
         self, dataset: datasets.Dataset, speakers: Sequence[str], with_encoder: bool = True
@@ -110,11 +112,13 @@ class ModelSource:
         """
         if self.lora_rank is not None:
             return self._build_with_lora(dataset, speakers)
-        emotions = dataset.features["emotion"].names
+        emotions, genders = (dataset.features[name].names for name in ("emotion", "gender"))
+        if self.model_name_or_path is None and not build_config(self.preset).num_genders:
+            genders = []  # a preset of the emotion alone
         fields = {
             "id2label": dict(enumerate(emotions)),
             "label2id": {name: index for index, name in enumerate(emotions)},
-            "id2gender": dict(enumerate(dataset.features["gender"].names)),
+            "id2gender": dict(enumerate(genders)),
             "training_speakers": sorted({*speakers, *self.prior_speakers()}),
             **self.overrides,
         }
@@ -131,7 +135,7 @@ class ModelSource:
             return CAMuLeNetForAudioClassification.from_encoder_pretrained(
                 self.encoder_name_or_path, config, with_encoder, **self.hub
             )
-        if config.freeze_encoder:
+        if config.has_encoder and config.freeze_encoder:
             raise RunError(
                 f"The preset {self.preset} freezes its encoder, which without --encoder_name_or_path would stay "
                 "random. Give a checkpoint (for example openai/whisper-base), or take --preset camulenet-small, which "

@@ -41,14 +41,15 @@ OTHER_VALUES = {
     "alexnet_classifier": True,
     "num_attention_heads": 6,
     "gate_positions": 750,
-    "classifier_hidden_size": 9,
-    "classifier_num_layers": 1,
+    "classifier_hidden_size": [9, 5, 7],
+    "classifier_num_layers": 3,
     "dropout": 0.4,
     "emotion_loss_weight": 0.4,
     "gender_loss_weight": 0.1,
     "branch_loss_weight": 0.5,
     "label_smoothing": 0.05,
     "id2gender": {0: "man", 1: "other", 2: "woman"},
+    "adversarial_gender": True,
     "feature_extractor": {"mfcc": {"num_mfcc": 13}, "max_duration_s": 4.0},
     "training_speakers": ["emodb/03", "emodb/08"],
     "initializer_range": 0.1,
@@ -156,6 +157,8 @@ def test_configs_share_no_mutable_default():
     first, second = CAMuLeNetConfig(), CAMuLeNetConfig()
     for name in ("branches", "id2gender", "feature_extractor", "training_speakers", "encoder_config"):
         assert getattr(first, name) is not getattr(second, name), name
+    sizes = [8, 4]
+    assert CAMuLeNetConfig(classifier_hidden_size=sizes).classifier_hidden_size is not sizes
 
 
 def test_genders():
@@ -168,7 +171,7 @@ def test_genders():
     ("name", "value", "expected", "others"),
     [
         ("encoder_context", "half", "one of clip, padded", {}),
-        ("fusion", "sum", "one of co_attention, gate, concat, attention, none", {}),
+        ("fusion", "sum", "one of co_attention, gate, concat, attention, image, none, branches", {}),
         ("pooling", "max", "one of statistics, flatten", {}),
         ("feature_norm", "layer", "one of batch, utterance, time_l2, none", {}),
         ("branches", ["spectrogram", "pitch"], "a selection of spectrogram, mfcc", {}),
@@ -176,6 +179,9 @@ def test_genders():
         ("branches", [], "at least one", {}),
         ("branches", [], "at least one", {"fusion": "gate"}),
         ("branches", ["mfcc"], "[] with fusion='none'", {"fusion": "none"}),
+        ("branches", [], "at least one with fusion='branches'", {"fusion": "branches"}),
+        ("trainable_encoder_layers", -1, "0 with fusion='branches'", {"fusion": "branches"}),
+        ("use_weighted_layer_sum", True, "False with fusion='branches'", {"fusion": "branches"}),
         ("branch_size", 100, "a multiple of num_attention_heads (8)", {}),
         ("branch_size", 0, "a positive number", {}),
         ("num_attention_heads", 0, "a positive number", {}),
@@ -183,6 +189,8 @@ def test_genders():
         ("gru_hidden_size", -1, "a positive number", {}),
         ("gru_num_layers", 0, "a positive number", {}),
         ("classifier_hidden_size", 0, "a positive number", {}),
+        ("classifier_hidden_size", [32, 0], "a positive number, or a list of them", {}),
+        ("classifier_hidden_size", [32, 16, 8], "one size, or classifier_num_layers (2) sizes", {}),
         ("classifier_num_layers", -1, "a number of layers, or 0 for none", {}),
         ("mfcc_frames", 0, "a positive number", {}),
         ("gate_positions", -5, "a positive number", {}),
@@ -194,6 +202,7 @@ def test_genders():
         ("gender_loss_weight", -0.5, "a number of at least 0", {}),
         ("branch_loss_weight", -0.5, "a number of at least 0", {}),
         ("id2gender", {1: "female", 2: "male"}, "names for the indices 0, 1", {}),
+        ("adversarial_gender", True, "False without a gender head", {"id2gender": {}}),
     ],
 )
 def test_refusals_name_field_value_and_expectation(name, value, expected, others):

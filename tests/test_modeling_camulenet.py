@@ -21,6 +21,7 @@ from modeling_camulenet.modeling_camulenet import (
     PositionalGate,
     masked_mean,
     masked_mean_and_std,
+    reverse_gradient,
 )
 
 FEATURES = {"spectrogram": {"num_mel_bins": 64}, "mfcc": {"num_mfcc": 13}}
@@ -31,9 +32,18 @@ CONFIGS = {
     "attention": {"fusion": "attention"},
     "none": {"fusion": "none", "branches": []},
     "attention, encoder alone": {"fusion": "attention", "branches": []},
+    "image": {
+        "fusion": "image",
+        "branches": [],
+        "spectrogram_convolutions": "small_cnn",
+        "feature_norm": "none",
+        "classifier_hidden_size": [8, 6],
+    },
+    "branches": {"fusion": "branches"},
     "spectrogram alone": {"branches": ["spectrogram"]},
     "mfcc alone": {"branches": ["mfcc"]},
     "single task": {"id2gender": {}},
+    "adversarial gender": {"adversarial_gender": True},
     "padded": {"encoder_context": "padded"},
     "from scratch": {"spectrogram_batch_norm": True, "trainable_encoder_layers": -1, "gru_num_layers": 3},
     "small CNN": {
@@ -422,6 +432,8 @@ def test_missing_features_are_named(build):
         model(input_features=torch.zeros(1, 10, 80))
     with pytest.raises(ValueError, match="needs input_features, spectrogram, mfcc"):
         model()
+    with pytest.raises(ValueError, match="needs spectrogram, mfcc .or"):
+        build("branches")[0]()
 
 
 # Loss
@@ -501,6 +513,38 @@ def test_every_branch_has_a_head_of_its_own_in_the_loss(build, clips):
     single = build("single task", branch_loss_weight=0.5)[0]
     assert len(single.branch_classifiers) == 3 and not hasattr(single, "branch_gender_classifiers")
     assert not any("branch_classifiers" in key for key in build()[0].state_dict())
+
+
+def test_a_reversed_gradient_by_hand():
+    hidden = torch.tensor([[1.0, -3e38], [7.0, 1e-40]], requires_grad=True)
+    value = reverse_gradient(hidden[:, 1:])
+    assert torch.equal(value, hidden[:, 1:])
+    (value * torch.tensor([[2.0], [5.0]])).sum().backward()
+    assert hidden.grad.tolist() == [[0.0, -2.0], [0.0, -5.0]]
+
+
+@pytest.mark.parametrize("branch_loss_weight", [0.0, 0.5])
+def test_adversarial_gender_turns_the_heads_gradients_around(build, clips, branch_loss_weight):
+    def gradients(emotion_loss_weight, **overrides):
+        weights = {"gender_loss_weight": 0.25, "branch_loss_weight": branch_loss_weight}
+        model, extractor = build(emotion_loss_weight=emotion_loss_weight, **weights, **overrides)
+        labels = {"labels": torch.tensor([2, 0, 3]), "gender_labels": torch.tensor([1, 0, 1])}
+        output = model(**extractor(clips[1:4], return_tensors="pt"), **labels)
+        output.loss.backward()
+        trained = {name: value.grad for name, value in model.named_parameters() if value.requires_grad}
+        return trained, output.loss
+
+    (of_gender, _), (of_both, loss) = gradients(0.0), gradients(1.0)
+    adversarial, same_loss = gradients(1.0, adversarial_gender=True)
+    assert torch.equal(loss, same_loss)  # no value changes, only the way back
+    heads = {name for name in adversarial if "gender_classifier" in name}
+    assert len(heads) == (2 if branch_loss_weight == 0 else 8)
+    for name, gradient in adversarial.items():
+        # Below the heads: the emotion's gradient less the gender's, in place of their sum.
+        expected = of_both[name] if name in heads else of_both[name] - 2 * of_gender[name]
+        assert_close(gradient, expected)
+    below = [name for name in adversarial if name not in heads and "branch_classifiers" not in name]
+    assert all(bool(of_gender[name].any()) for name in below if name.endswith("weight") and "classifier" not in name)
 
 
 def test_label_smoothing(build, clips):
@@ -624,6 +668,48 @@ def test_without_masks_the_prediction_depends_on_padding(build, clips):
         difference = (batch[1] - alone[0]).abs() / alone[0].abs().max()
         for part in difference.split(16):  # MFCC, spectrogram, attended encoder
             assert (part.max() < 1e-4) == masked
+
+
+@torch.no_grad()
+def test_the_frames_as_an_image(build, clips):
+    """What the embedding is with `fusion="image"`: the small CNN's of the encoder's frames, as of a spectrogram."""
+    model, extractor = build("image")
+    features = extractor(clips, return_tensors="pt")
+    output = model.camulenet(**features)
+    branch = model.camulenet.encoder_branch
+    assert [tuple(each.weight.shape[:2]) for each in branch.convolutions] == [(1, 1), (2, 1), (4, 2), (8, 4)]
+    longest = output.last_hidden_state[4:]  # without padding
+    hidden = longest[:, None]
+    for convolution in branch.convolutions:
+        hidden = nn.functional.max_pool2d(convolution(hidden).relu(), 2)
+    mask = torch.ones(1, longest.shape[1], dtype=torch.long)
+    frames = hidden.permute(0, 2, 1, 3).flatten(2)
+    pooled = masked_mean_and_std(frames, mask[:, : frames.shape[1]])
+    assert_close(output.embeddings[4:], branch.projection(pooled).relu())
+    assert output.co_attention_weights is None
+    assert [tuple(layer.weight.shape) for layer in model.shared[::2]] == [(8, 16), (6, 8)]
+    assert model.classifier.weight.shape == (4, 6)
+    beside, extractor = build("image", branches=["mfcc"])  # the encoder's part of the embedding
+    assert beside(**extractor(clips, return_tensors="pt")).embeddings.shape == (5, 32)
+
+
+@torch.no_grad()
+def test_the_branches_alone_are_those_beside_an_encoder(build, clips):
+    whole, extractor = build()
+    alone, _ = build("branches")
+    alone.camulenet.load_state_dict(whole.camulenet.state_dict(), strict=False)
+    features = extractor(clips, return_tensors="pt")
+    output = alone.camulenet(**features)
+    assert_close(output.embeddings, whole.camulenet(**features).embeddings[:, :32])
+    of_branches = {name: value for name, value in features.items() if name.startswith(("mfcc", "spectrogram"))}
+    assert torch.equal(alone.camulenet(**of_branches).embeddings, output.embeddings)
+    assert output.last_hidden_state is None and output.co_attention_weights is None
+    assert not any("encoder" in name for name in alone.state_dict())
+
+
+def test_the_branches_alone_take_no_pre_trained_encoder(build):
+    with pytest.raises(ValueError, match="fusion='branches' is the branches alone: leave the encoder out"):
+        CAMuLeNetForAudioClassification.from_encoder_pretrained("any", build("branches")[0].config)
 
 
 # Branches

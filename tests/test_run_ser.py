@@ -16,6 +16,7 @@ import soundfile
 import torch
 from datasets.table import embed_table_storage
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from tiny_runs import EMOTIONS, FINISHED, TINY_PRESET, call, digest, digests, files_of, refusal, write_ravdess
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Trainer, TrainingArguments
@@ -294,6 +295,46 @@ def test_small_learning_rates_are_held_unrounded(ravdess, tmp_path, monkeypatch)
     call(*arguments, "1.23456789e-6")
     call(*arguments, "1.23456789e-6")
     assert "learning_rate" in refusal(*arguments, "1.2345e-6")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ablations
+
+
+ONE_FOLD = ("--num_folds", 3, "--folds", 0, "--num_train_epochs", 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "num_genders"),
+    [
+        (("--preset", "camulenet-small-no-multitask"), 0),
+        (("--preset", "camulenet-small-no-multitask", "--multitask", "true"), 2),
+        (("--preset", "camulenet-small-concat", "--multitask", "false"), 0),
+        (("--preset", "camulenet-small-adversarial-gender"), 2),
+    ],
+)
+def test_the_task_of_a_run(ravdess, tmp_path, flags, num_genders):
+    call(*ravdess, *ONE_FOLD, *flags, "--output_dir", tmp_path)
+    config = CAMuLeNetConfig.from_pretrained(tmp_path / "fold_00")
+    assert config.num_genders == num_genders
+    assert config.adversarial_gender == ("adversarial" in flags[1])
+    assert ("gender_wa" in read_json(tmp_path / "fold_00/metrics.json")["test"]) == (num_genders > 0)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--preset", "camulenet-no-encoder"), ("--fusion", "branches"), ("--preset", "camulenet-spectrogram-only")],
+)
+def test_a_run_without_an_encoder(ravdess, tmp_path, flags):
+    call(*ravdess, *ONE_FOLD, "--num_folds", 2, "--folds", 0, 1, *flags, "--output_dir", tmp_path)
+    run = read_json(tmp_path / "results.json")["run"]
+    assert (run["encoder"], run["fusion"], run["cache_dtype"]) == ("none", "branches", None)
+    assert run["num_parameters"] == run["num_trainable_parameters"]
+    assert not any("encoder" in name for name in load_file(tmp_path / "final/model.safetensors"))
+    classify = CAMuLeNetForAudioClassification.from_pretrained(tmp_path / "final").pipeline(
+        CAMuLeNetFeatureExtractor.from_pretrained(tmp_path / "final")
+    )
+    assert sum(emotion["score"] for emotion in classify(np.zeros(8000, dtype=np.float32))) == pytest.approx(1.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -617,6 +658,32 @@ def test_flags_win_over_the_preset():
     assert (paper["equalizer_db"], paper["train_on_validation"]) == (None, False)
 
 
+def test_an_ablation_trains_as_its_base():
+    base = parsed(*DATA)
+    for name in ("concat", "no-encoder", "baseline"):
+        preset = f"camulenet-small-{name}"
+        multitask = {"multitask": False} if name == "baseline" else {}
+        assert parsed(*DATA, "--preset", preset) == base | {"preset": preset} | multitask
+    assert parsed(*DATA, "--preset", "baseline")["learning_rate"] == presets.TRAINING["camulenet"]["learning_rate"]
+
+
+def test_a_preset_decides_the_task_and_a_flag_wins():
+    for preset, multitask in (("camulenet-small", True), ("camulenet-no-multitask", False), ("baseline", False)):
+        assert parsed(*DATA, "--preset", preset)["multitask"] is multitask
+        for flag in (True, False):
+            assert parsed(*DATA, "--preset", preset, "--multitask", flag)["multitask"] is flag
+    assert parsed(*DATA, "--preset", "baseline", "--no_multitask")["multitask"] is False
+    assert parsed(*DATA, "--model_name_or_path", "x")["multitask"] is True
+
+
+def test_help_lists_presets_by_their_parts(capsys):
+    with pytest.raises(SystemExit):
+        run_ser.parse_arguments(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"One of {presets.PRESETS_IN_WORDS}. Default:".replace("- ", "-") in text.replace("- ", "-")
+    assert "camulenet-small-gate" not in text
+
+
 def test_an_encoder_decides_the_preset():
     assert parsed(*DATA)["preset"] == "camulenet-small"
     assert parsed(*DATA, "--encoder_name_or_path", "openai/whisper-base")["preset"] == "camulenet"
@@ -712,6 +779,15 @@ def folders(tmp_path_factory):
         (["--model_name_or_path", "{}/weightless"], ["'whisper' checkpoint, not a CAMuLeNet one"]),
         (["--encoder_context", "whole"], ["`encoder_context` is 'whole'"]),
         (["--label_smoothing_factor", "1.5"], ["label_smoothing"]),
+        (
+            ["--preset", "camulenet-no-encoder", "--encoder_name_or_path", "{}/weightless"],
+            ["weightless cannot be used: fusion='branches' is the branches alone: leave the encoder out"],
+        ),
+        (
+            ["--preset", "camulenet-small-adversarial-gender", "--no_multitask"],
+            ["camulenet-small-adversarial-gender cannot be used: ", "`adversarial_gender` is True; expected False"],
+        ),
+        (["--fusion", "branches", "--use_weighted_layer_sum"], ["`use_weighted_layer_sum` is True; expected False"]),
         (["--speed_factors", "1.1", "0"], ["--speed_factors [1.1, 0.0]: a speed must be above 0"]),
         (["--crop_s", "-1"], ["--crop_s -1.0: give a number of seconds"]),
         (["--equalizer_db", "-1"], ["--equalizer_db -1.0: give a deviation in decibels"]),

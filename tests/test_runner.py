@@ -46,6 +46,28 @@ def fold_runner(dataset, tmp_path, tiny_preset):
     return build
 
 
+@pytest.mark.parametrize(
+    ("preset", "overrides", "num_genders"),
+    [
+        ("camulenet-small", {}, 2),
+        ("camulenet-small", {"id2gender": {}}, 0),
+        ("camulenet-small-no-multitask", {}, 0),
+        ("camulenet-small-no-multitask", {"id2gender": {0: "female", 1: "male"}}, 2),
+    ],
+)
+def test_a_preset_of_one_task_stays_one(dataset, tiny_preset, preset, overrides, num_genders):
+    model = ModelSource(preset, overrides=overrides).build(dataset, [])
+    assert model.config.num_genders == num_genders and model.config.num_labels == 8
+
+
+def test_without_an_encoder_nothing_is_cached(dataset, tiny_preset):
+    assert ModelSource("camulenet", "some-encoder").caches_encoder
+    assert not ModelSource("camulenet-no-encoder").caches_encoder
+    source = ModelSource("camulenet", overrides={"fusion": "branches", "width_multiplier": 1 / 16})
+    assert not source.caches_encoder
+    assert not any("encoder" in name for name in source.build(dataset, []).state_dict())
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Interruption
 
