@@ -787,7 +787,10 @@ def folders(tmp_path_factory):
             ["--preset", "camulenet-small-adversarial-gender", "--no_multitask"],
             ["camulenet-small-adversarial-gender cannot be used: ", "`adversarial_gender` is True; expected False"],
         ),
-        (["--fusion", "branches", "--use_weighted_layer_sum"], ["`use_weighted_layer_sum` is True; expected False"]),
+        (
+            ["--fusion", "branches", "--use_weighted_layer_sum", "true"],
+            ["`use_weighted_layer_sum` is True; expected False"],
+        ),
         (["--speed_factors", "1.1", "0"], ["--speed_factors [1.1, 0.0]: a speed must be above 0"]),
         (["--crop_s", "-1"], ["--crop_s -1.0: give a number of seconds"]),
         (["--equalizer_db", "-1"], ["--equalizer_db -1.0: give a deviation in decibels"]),
