@@ -20,6 +20,8 @@ def train_with_a_seed_of_its_own(self, **kwargs):
 
 
 Trainer.train = train_with_a_seed_of_its_own
-for argv in json.loads(Path(sys.argv[1]).read_text()):
+runs = json.loads(Path(sys.argv[1]).read_text())
+for argv in runs:
+    sys.argv[1:] = argv  # which results.json tells
     run_ser.run(*run_ser.parse_arguments(argv))
     assert torch.distributed.get_world_size() == 2 and torch.distributed.get_backend() == "gloo"
