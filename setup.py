@@ -11,9 +11,11 @@ TRAIN = [
     "datasets>=4.0",
     "evaluate>=0.4.6",
     "huggingface_hub>=1.0",
+    "Jinja2>=3.1",
     "matplotlib>=3.9",
     "pandas>=2.2",
     "PyYAML>=6.0",
+    "scipy>=1.13",
     "torchaudio>=2.9",
 ]
 LORA = [*TRAIN, "peft>=0.21"]

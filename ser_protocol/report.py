@@ -17,13 +17,13 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from matplotlib.figure import Figure
 
-from dataset_scripts.schema import EMOTIONS
-
-from .metrics.ser_metrics import SCORES, confusion_matrix
+from .calibration import run_calibration
+from .metrics.ser_metrics import SCORES
 from .statistics import (
     MIN_SPEAKERS,
     bootstrap_over_speakers,
     check_predictions,
+    emotion_confusion,
     fold_scores,
     majority_class_scores,
     pooled_scores,
@@ -44,6 +44,7 @@ FOLD_FIELDS = (
     "best_epoch",
     "num_epochs",
     "validation",
+    "temperature",
     "train_s",
     "peak_memory_bytes",
 )
@@ -133,7 +134,8 @@ def build_results(predictions, fold_metrics, run):
         `dict`: `format_version`; `run`; `incomplete`, `None` or a sentence that says why there are no pooled figures;
         `pooled`, `{score: {value, low, high}}`; `interval`, how `low` and `high` came about; `folds`, `{rows, mean,
         sd}`; `majority_class`; `per_emotion`, `{emotion: {recall, num_utterances}}`; `confusion_matrix`, `{labels,
-        counts}` with a row per true emotion; `unseen_speakers`, whether no test speaker is in its fold's training or
+        counts}` with a row per true emotion; `calibration`, from `calibration.run_calibration` (`None` for predictions
+        without probabilities); `unseen_speakers`, whether no test speaker is in its fold's training or
         validation part (`None` if the folds do not name them); `warnings`.
     """
     results = {
@@ -146,6 +148,7 @@ def build_results(predictions, fold_metrics, run):
         "majority_class": None,
         "per_emotion": None,
         "confusion_matrix": None,
+        "calibration": None,
         "unseen_speakers": None,
         "warnings": list(run.get("warnings", [])),
     }
@@ -156,6 +159,8 @@ def build_results(predictions, fold_metrics, run):
         results["warnings"] += _fold_warnings(predictions, fold_metrics, results["unseen_speakers"])
     if not results["incomplete"]:
         results |= _pooled(predictions)
+        temperatures = {metrics["fold"]: metrics.get("temperature") for metrics in fold_metrics}
+        results["calibration"] = run_calibration(predictions, temperatures)
         if not results["interval"]["reliable"]:
             count = results["interval"]["num_speakers"]
             results["warnings"].append(
@@ -180,7 +185,7 @@ def _pooled(predictions):
     values, bootstrap = pooled_scores(predictions), bootstrap_over_speakers(predictions)
     intervals = bootstrap.pop("intervals")
     none = {"low": None, "high": None}
-    labels, counts = _confusion(predictions)
+    labels, counts = emotion_confusion(predictions)
     support = counts.sum(axis=1)
     return {
         "pooled": {name: {"value": value, **(intervals[name] or none)} for name, value in values.items()},
@@ -193,16 +198,6 @@ def _pooled(predictions):
         },
         "confusion_matrix": {"labels": labels, "counts": counts},
     }
-
-
-def _confusion(predictions):
-    """Labels in canonical order, others after them, and the counts, shape (emotions, emotions), rows true."""
-    labels, counts = confusion_matrix(
-        predictions["predicted_emotion"].to_numpy(dtype=str), predictions["emotion"].to_numpy(dtype=str)
-    )
-    place = {emotion: index for index, emotion in enumerate(EMOTIONS)}
-    order = sorted(range(len(labels)), key=lambda index: place.get(labels[index], len(place)))
-    return [str(labels[index]) for index in order], counts[np.ix_(order, order)]
 
 
 def _folds(predictions, fold_metrics):
@@ -257,6 +252,8 @@ def results_markdown(results):
         parts += ["## Folds", _folds_table(results)]
     if results["pooled"]:
         parts += ["## Emotions", _emotions_table(results), _confusion_table(results)]
+    if results.get("calibration"):
+        parts += ["## Calibration", calibration_line(results["calibration"])]
     if run.get("data"):
         parts += ["## Data", "\n".join(f"- {line}" for line in data_lines(run["data"]))]
     if run.get("audit"):
@@ -343,6 +340,18 @@ def _reading(results):
         f"Intervals: {interval['method']}, {interval['num_resamples']} resamples, seed {interval['seed']}{reliable}; "
         "they leave out the spread between training seeds. "
         f'The majority class always answers "{majority["emotion"]}"{gender}.'
+    )
+
+
+def calibration_line(calibration):
+    """What `calibration.run_calibration` found, as a paragraph."""
+    line = f"Expected calibration error (15 bins of confidence): as is {_score(calibration['as_is']['ece'])}"
+    if calibration["after_temperature"] is None:
+        return f"{line}; no temperature was fitted, which takes validation speakers in every fold."
+    values = calibration["temperatures"].values()
+    return (
+        f"{line}, after temperature scaling {_score(calibration['after_temperature']['ece'])} "
+        f"(one temperature a fold, fitted on its validation part: {min(values):.2f} to {max(values):.2f})."
     )
 
 
@@ -482,6 +491,7 @@ def model_card(results, checkpoint=None, model_id=None, published="final", code=
         scores=scores_table(results) if results["pooled"] else "",
         reading=_reading(results) if results["pooled"] else "",
         emotions=_emotions_table(results) if results["pooled"] else "",
+        calibration=calibration_line(results["calibration"]) if results.get("calibration") else "",
         run_table=_run_table(run),
         versions=_text(run.get("versions") or {}),
         licenses=_text(run.get("licenses") or []),
@@ -561,7 +571,7 @@ def write_plots(predictions, fold_metrics, directory):
 
 def _confusion_figure(predictions):
     """Share of each true emotion by predicted emotion (colour), with the numbers of clips."""
-    labels, counts = _confusion(predictions)
+    labels, counts = emotion_confusion(predictions)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.5 + 0.75 * len(labels)
     figure = Figure(figsize=(size + 1, size), layout="constrained")

@@ -27,6 +27,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from dataset_scripts.folds import PARTS, Fold
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
 
+from .calibration import calibration_error, fit_temperature, with_temperature
 from .feature_cache import CachedFeatures
 from .feature_store import IGNORED_LABEL, FeatureStore, LengthBuckets, collate
 from .metrics.ser_metrics import ser_scores
@@ -331,12 +332,17 @@ class FoldRunner:
             **{f"{part}_speakers": speakers_of(self.dataset, getattr(fold, part)) for part in PARTS},
             **{f"num_{part}": len(getattr(fold, part)) for part in PARTS},
             "num_epochs": math.ceil(self.args.num_train_epochs),
+            "temperature": None,  # fitted on validation speakers or not at all
             **training,
         }
         # With --allow_leak test speakers are among these: the report says so by comparing them.
         metrics["train_speakers"] = sorted({*metrics["train_speakers"], *self.source.prior_speakers()})
         if do_eval and fold.validation:
-            metrics["validation"] = self._evaluate(trainer, fold.validation)[0]
+            metrics["validation"], validated = self._evaluate(trainer, fold.validation)
+            metrics["temperature"] = fit_temperature(validated)
+            metrics["validation"]["ece"] = calibration_error(validated)
+            after = with_temperature(validated, metrics["temperature"])
+            metrics["validation"]["ece_after_temperature"] = calibration_error(after)
             if trainer.is_world_process_zero():
                 scores = ", ".join(f"{name} {metrics['validation'][name]:.3f}" for name in ("wa", "ua"))
                 print(f"fold {fold.index}, validation: {scores}")

@@ -1,20 +1,36 @@
+import itertools
+import math
+import sys
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, recall_score
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, recall_score
 
 from ser_protocol.metrics.ser_metrics import SCORES, ser_scores
 from ser_protocol.statistics import (
     bootstrap_over_speakers,
     check_predictions,
+    emotion_confusion,
+    emotion_scores,
     fold_scores,
+    group_scores,
+    holm,
+    main,
     majority_class_scores,
+    mcnemar_test,
+    mean_gain,
     paired_difference,
+    permutation_test,
     pooled_scores,
     read_predictions,
+    seed_sd,
     speaker_scores,
+    speakers_needed,
+    t_test_power,
+    t_test_size,
 )
 
 EMOTIONS = ["anger", "fear", "sadness", "neutral"]
@@ -215,3 +231,251 @@ def test_read_predictions_keeps_text_as_text(tmp_path, six):
     assert back["gender"].tolist() == six["gender"].tolist()
     assert back["p_anger"].tolist() == six["p_anger"].tolist()
     assert pooled_scores(back) == pooled_scores(six)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Groups
+
+
+def test_group_scores_by_hand(six):
+    genders = group_scores(six, "gender")  # x/3 has none
+    assert genders.index.tolist() == ["female", "male"]
+    assert genders["num_utterances"].tolist() == [2, 2]
+    assert genders["wa"].tolist() == [1.0, 0.5]
+    assert genders["gender_wa"].tolist() == [1.0, 0.5]
+    languages = group_scores(six.assign(language=["de"] * 3 + ["en"] * 3), "language")
+    assert languages["wa"].tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert languages.loc["de", "ua"] == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_emotion_scores_equal_sklearn(six):
+    names, counts = emotion_confusion(six)
+    assert names == ["sadness", "anger", "fear"]  # canonical order
+    assert counts.tolist() == [[0, 0, 0], [0, 2, 1], [1, 0, 2]]
+    scores = emotion_scores(six)
+    assert scores.index.tolist() == ["anger", "fear"]
+    expected = precision_recall_fscore_support(six["emotion"], six["predicted_emotion"], labels=["anger", "fear"])
+    for column, values in zip(("precision", "recall", "f1", "num_utterances"), expected):
+        assert scores[column].tolist() == pytest.approx(values.tolist()), column
+    never = emotion_scores(six.assign(predicted_emotion="anger"))
+    assert math.isnan(never.loc["fear", "precision"]) and never.loc["fear", "f1"] == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Seeds
+
+
+@pytest.fixture
+def seeds():
+    """Three models of the same clips, of 10 speakers."""
+    first = random_table(10)
+    generator = np.random.default_rng(1)
+    others = [first.copy() for _ in range(2)]
+    for other in others:
+        wrong = generator.random(len(other)) < 0.2
+        other.loc[wrong, "predicted_emotion"] = "neutral"
+    return [first, *others]
+
+
+def test_scores_of_seeds_are_means(seeds):
+    each = [pooled_scores(table) for table in seeds]
+    shuffled = [seeds[0], seeds[1].sample(frac=1, random_state=0), seeds[2]]
+    for name, value in pooled_scores(shuffled).items():
+        assert value == pytest.approx(np.mean([row[name] for row in each]))
+        assert seed_sd(shuffled)[name] == pytest.approx(np.std([row[name] for row in each], ddof=1))
+    assert set(seed_sd(seeds[0]).values()) == {None}
+    speakers = speaker_scores(seeds)
+    assert speakers["wa"].mean() == pytest.approx(pooled_scores(seeds)["wa"])
+    assert speakers["num_utterances"].unique().tolist() == [60]
+    assert emotion_scores(seeds)["num_utterances"].sum() == 600
+    assert emotion_scores(seeds)["recall"].mean() == pytest.approx(pooled_scores(seeds)["ua"])
+
+
+def test_seeds_share_their_draws(seeds):
+    # The same model thrice is as certain as once; wrongly, more clips would make it surer.
+    thrice, once = (bootstrap_over_speakers(tables)["intervals"] for tables in ([seeds[0]] * 3, seeds[0]))
+    assert all(thrice[name] == pytest.approx(once[name]) for name in once if once[name])
+    twice, once = (paired_difference(tables, seeds[1:]) for tables in ([seeds[0]] * 2, seeds[0]))
+    assert all(twice[name] == pytest.approx(once[name]) for name in ("wa", "ua", "wf1", "macro_f1"))
+    between = bootstrap_over_speakers(seeds)["intervals"]["wa"]
+    assert between["low"] < pooled_scores(seeds)["wa"] < between["high"]
+    difference = paired_difference(seeds, seeds[0])["ua"]["difference"]
+    assert difference == pytest.approx(pooled_scores(seeds)["ua"] - pooled_scores(seeds[0])["ua"])
+
+
+def test_a_seed_without_gender_leaves_no_gender_score(seeds):
+    tables = [seeds[0], seeds[1].assign(predicted_gender="")]
+    assert pooled_scores(tables)["gender_wa"] is None and seed_sd(tables)["gender_wa"] is None
+    assert bootstrap_over_speakers(tables)["intervals"]["gender_wa"] is None
+
+
+def test_seeds_are_of_the_same_clips(seeds):
+    with pytest.raises(ValueError, match="Of 599 eligible utterances: 1 predicted but not eligible"):
+        pooled_scores([seeds[0], seeds[1][1:]])
+    with pytest.raises(ValueError, match="There is no table"):
+        pooled_scores([])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tests
+
+
+def swapped_differences(a, b):
+    """WA and UA differences, recomputed from the rows, of all ways of swapping the tables speaker by speaker."""
+    speakers = sorted(a["speaker_id"].unique())
+    for swap in itertools.product((False, True), repeat=len(speakers)):
+        flip = a["speaker_id"].map(dict(zip(speakers, swap)))
+        new_a, new_b = (
+            pooled_scores(one.assign(predicted_emotion=one["predicted_emotion"].where(~flip, other)))
+            for one, other in ((a, b["predicted_emotion"]), (b, a["predicted_emotion"]))
+        )
+        yield [new_a[name] - new_b[name] for name in ("wa", "ua")]
+
+
+def test_permutation_equals_swapping_the_rows():
+    # Unequal numbers of clips, and not every emotion from every speaker.
+    a = random_table(6, clips=14, right=0.6)
+    a = a[(a["speaker_id"] != "x/03") | (a["emotion"] != "fear")].reset_index(drop=True)[5:].reset_index(drop=True)
+    b = a.assign(predicted_emotion=a["predicted_emotion"].where(a.index % 5 != 0, "anger"))
+    differences = np.abs(list(swapped_differences(a, b)))
+    expected = (differences >= differences[0] - 1e-12).mean(axis=0)
+    test = permutation_test(a, b)
+    assert [test["wa"], test["ua"]] == pytest.approx(expected.tolist())
+    assert 0.02 < expected[1] < 1  # neither end, where a wrong test could be right by chance
+    assert (test["exact"], test["num_flips"], test["smallest"]) == (True, 64, 1 / 32)
+    assert permutation_test(b, a) == test
+
+
+def test_permutation_by_hand():
+    # One clip a speaker; a is right on 5 of 5, b on none: 2 of 2^5 swaps are as extreme.
+    a = table([(str(n), f"x/{n}", 0, "anger", "anger", "", "") for n in range(5)])
+    b = a.assign(predicted_emotion="fear")
+    test = permutation_test(a, b)
+    assert test["wa"] == test["ua"] == test["smallest"] == 1 / 16
+    assert permutation_test(a, a)["wa"] == 1.0
+
+
+def test_permutation_of_many_speakers_is_sampled():
+    a = random_table(20, right=0.6, seed=3)
+    b = random_table(20, right=0.5, seed=4).assign(emotion=a["emotion"])
+    test = permutation_test(a, b, num_flips=4000)
+    differences = (speaker_scores(a)["wa"] - speaker_scores(b)["wa"]).to_numpy()
+    expected = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=20000, rng=np.random.default_rng(0)
+    )
+    assert test["wa"] == pytest.approx(expected.pvalue, abs=0.02)
+    assert not test["exact"] and test["num_flips"] == 4000
+    assert test == permutation_test(a, b, num_flips=4000) != permutation_test(a, b, num_flips=4000, seed=1)
+    never = permutation_test(a.assign(predicted_emotion=a["emotion"]), a.assign(predicted_emotion="x"), num_flips=99)
+    assert never["wa"] == never["smallest"] == 0.01  # the observed one counts
+
+
+def test_mcnemar_by_hand():
+    # a alone right 6 times, b alone once, both right twice: two-sided binomial, 2 * (1 + 7) / 2^7.
+    rows = [(str(n), "x/1", 0, "anger", "anger" if n < 8 else "fear", "", "") for n in range(10)]
+    a = table(rows)
+    b = a.assign(predicted_emotion=["anger"] * 2 + ["fear"] * 6 + ["anger", "fear"])
+    assert mcnemar_test(a, b) == {"only_a": 6, "only_b": 1, "p": pytest.approx(0.125)}
+    assert mcnemar_test(b, a)["p"] == pytest.approx(0.125)
+    assert mcnemar_test(a, a) == {"only_a": 0, "only_b": 0, "p": 1.0}
+
+
+def test_holm_by_hand():
+    # 3 * .01, 2 * .02 = .04, 1 * .03 but not below the one before it
+    assert holm([0.02, 0.01, 0.03]).tolist() == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+    assert holm([]).tolist() == []
+
+
+def test_mean_gain_by_hand():
+    rows = [(str(n), f"x/{n}", 0, "anger", "anger", "", "") for n in range(10)]
+    good = table(rows)
+    bad, half = good.assign(predicted_emotion="fear"), good.copy()
+    half.loc[5:, "predicted_emotion"] = "fear"
+    certain = mean_gain({"one": (good, bad), "two": (good, good)})
+    assert certain["wa"] == {"difference": 0.5, "low": 0.5, "high": 0.5}
+    assert (certain["num_corpora"], certain["reliable"]) == (2, True)
+    # A mean of two independent binomials of 10 draws of 1/2: sd sqrt(.25 / 10 / 2) = .112
+    gain = mean_gain({"one": (good, half), "two": (good, half)})["wa"]
+    assert gain["difference"] == 0.5
+    assert (gain["high"] - gain["low"]) / 2 == pytest.approx(1.96 * 0.112, abs=0.04)
+    alone = paired_difference(good, half)["wa"]  # sd .158
+    assert gain["high"] - gain["low"] < 0.85 * (alone["high"] - alone["low"])
+    assert not mean_gain({"one": (good, half), "two": (good[:7], half[:7])})["reliable"]
+    single = mean_gain({"one": (good, half), "two": (good[:1], half[:1])})["wa"]
+    assert single == {"difference": 0.25, "low": None, "high": None}
+    with pytest.raises(ValueError, match="no corpus"):
+        mean_gain({})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Power
+
+
+# Pairs for 80 % power at 5 %, two-sided, of Cohen's small, medium and large effects: G*Power 3.1, matched pairs.
+@pytest.mark.parametrize("effect, size", [(0.2, 199), (0.5, 34), (0.8, 15)])
+def test_pairs_needed(effect, size):
+    assert t_test_size(effect) == size
+    assert t_test_power(effect, size - 1) < 0.8 <= t_test_power(effect, size)
+
+
+def test_power_equals_simulation():
+    samples = np.random.default_rng(0).normal(0.6, 1, size=(20000, 12))
+    assert t_test_power(0.6, 12) == pytest.approx(
+        (stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05).mean(), abs=0.01
+    )
+    assert t_test_power(0, 12) == pytest.approx(0.05)
+
+
+def test_ends_of_power():
+    assert t_test_size(math.inf) == t_test_size(20) == 2
+    assert t_test_power(math.inf, 24) == 1.0
+    for effect in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="must be above 0"):
+            t_test_size(effect)
+
+
+def test_speakers_needed_of_a_balanced_corpus():
+    a, b = random_table(12, seed=3), random_table(12, right=0.5, seed=4)
+    needed = speakers_needed(a, b, 0.05)
+    differences = speaker_scores(a)["wa"] - speaker_scores(b)["wa"]
+    assert needed["wa"]["sd"] == pytest.approx(differences.std())
+    assert needed["wa"]["num_needed"] == t_test_size(0.05 / differences.std())
+    assert needed["wa"]["power"] == pytest.approx(t_test_power(0.05 / differences.std(), 12))
+    assert needed["num_speakers"] == 12
+    assert speakers_needed(a, b, 0.1)["wa"]["num_needed"] < needed["wa"]["num_needed"]
+    assert speakers_needed(a, a, 0.05)["wa"]["num_needed"] == 2
+    assert speakers_needed(a[:60], b[:60], 0.05)["wa"] is None
+
+
+def test_spread_of_an_unbalanced_corpus_is_that_of_the_bootstrap():
+    a, b = random_table(40, seed=3), random_table(40, right=0.5, seed=4)
+    keep = np.random.default_rng(0).random(2400) < np.repeat(np.linspace(0.2, 1, 40), 60)
+    a, b = a[keep], b[keep]
+    needed, bootstrap = speakers_needed(a, b, 0.05), paired_difference(a, b)
+    for name in ("wa", "ua"):
+        error = (bootstrap[name]["high"] - bootstrap[name]["low"]) / (2 * 1.96)
+        assert needed[name]["sd"] / math.sqrt(40) == pytest.approx(error, rel=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line
+
+
+def test_command_line(tmp_path, capsys, monkeypatch):
+    a = random_table(5, clips=8)
+    b = a.assign(predicted_emotion="fear")
+    for name, rows in (("a", a), ("b", b)):
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["statistics", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    difference = paired_difference(a, b)["wa"]
+    assert lines[0] == (
+        f"WA {difference['difference']:+.3f} (95 % interval over speakers {difference['low']:+.3f} to "
+        f"{difference['high']:+.3f}), permutation over speakers p = {permutation_test(a, b)['wa']:.4f}"
+    )
+    assert lines[1].startswith("UA +") and lines[2].startswith("Permutation: all 32 swaps of 5 speakers")
+    mcnemar = mcnemar_test(a, b)
+    assert lines[3].startswith("Secondary") and f"{mcnemar['only_a']} clips right in A alone" in lines[3]
+    assert len(lines) == 4
