@@ -126,9 +126,11 @@ def test_a_table_of_many_files(name, corpus, finished_run, tmp_path, monkeypatch
     lines = whole.splitlines(keepends=True)
     output.write_bytes(b"".join(lines[:-2]) + lines[-2][:20])
     opened = []
-    preprocess = CAMuLeNetPipeline.preprocess
+    read = soundfile.SoundFile.__init__
     monkeypatch.setattr(
-        CAMuLeNetPipeline, "preprocess", lambda self, inputs: opened.append(inputs) or preprocess(self, inputs)
+        soundfile.SoundFile,
+        "__init__",
+        lambda self, file, *args, **kw: opened.append(file) or read(self, file, *args, **kw),
     )
     ended(monkeypatch, *arguments)
     again = pd.read_csv(output) if output.suffix == ".csv" else pd.read_json(output, lines=True)

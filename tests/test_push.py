@@ -114,7 +114,9 @@ def test_what_is_pushed(pushed, hub):
     _, _, out = pushed
     repo = hub.repos["model", "me/camulenet"]
     assert repo.private
-    assert repo.files == {".gitattributes": b"", **files_of(out / "final")}
+    results = {name: (out / name).read_bytes() for name in ("results.json", "results.md", "predictions.csv")}
+    plots = {f"plots/{name}": content for name, content in files_of(out / "plots").items()}
+    assert repo.files == {".gitattributes": b"", **files_of(out / "final"), **results, **plots}
     assert {"model.safetensors", "config.json", "preprocessor_config.json", "README.md", "results.json"} <= set(
         repo.files
     )
