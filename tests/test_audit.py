@@ -348,9 +348,10 @@ def test_predictions_beside_their_folds(tmp_path):
         audit_file(path)
 
 
+@pytest.mark.parametrize("seed", [42, 43, 44])
 @pytest.mark.parametrize(("name", "num_folds"), [("ravdess", 12), ("emodb-2s", 10)])
-def test_predictions_of_committed_results(name, num_folds):
-    report = audit_file(RESULTS / name / "predictions.csv")
+def test_predictions_of_committed_results(name, num_folds, seed):
+    report = audit_file(RESULTS / name / "camulenet-small" / f"seed_{seed}" / "predictions.csv")
     assert report.clean and len(report.folds) == num_folds
     assert "test speakers in train" in found(report, "clean")
 
