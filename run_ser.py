@@ -41,10 +41,14 @@ from dataset_scripts.folds import PROTOCOLS, get_folds
 from dataset_scripts.label_maps import LABEL_MAPS
 from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
 from modeling_camulenet import CAMuLeNetConfig
-from ser_protocol import predict, presets, report
+from ser_protocol import predict, presets
 from ser_protocol.audit import audit, folds_table
 from ser_protocol.augmentation import training_augmentation
+from ser_protocol.card import code_files, model_card
 from ser_protocol.feature_cache import DTYPES, CacheError
+from ser_protocol.figures import write_plots
+from ser_protocol.files import write_atomically, write_json
+from ser_protocol.results import build_results, console_table, data_lines, results_markdown
 from ser_protocol.runner import (
     FoldRunner,
     ModelSource,
@@ -519,7 +523,7 @@ def describe_run(
 
 
 def describe_data(data: LoadedCorpora) -> dict:
-    """What was taken of the corpora; see `report.data_lines`."""
+    """What was taken of the corpora; see `results.data_lines`."""
     return {
         "label_map": data.label_map and data.label_map._asdict(),
         "utterances_before": data.counts_before,
@@ -573,7 +577,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     data = load_data(data_args, model_args.cache_dir, model_args.token)
     dataset = data.dataset
     if training_args.should_save:
-        print("\n".join(report.data_lines(describe_data(data))))
+        print("\n".join(data_lines(describe_data(data))))
     folds = get_folds(dataset, data_args.protocol, data_args.num_folds, data_args.split_seed)
     if model_args.train_on_validation:
         folds = [
@@ -644,16 +648,14 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     set_up_threads()  # an encoder that fills the cache makes use of all before
     if training_args.should_save:
         # Only now that the audio is known to be good, or mending it would be a change. Unrounded: they are compared.
-        report.write_atomically(runner.output_dir / "arguments.json", json.dumps(arguments, indent=2) + "\n")
+        write_atomically(runner.output_dir / "arguments.json", json.dumps(arguments, indent=2) + "\n")
     for fold in to_do:
         runner.run(fold, **stages)
     run = describe_run(model_args, data_args, training_args, data, folds, config, num_parameters, warnings)
     if all(runner.is_complete(fold.index) for fold in folds):
         finish(runner, run, eligible_rows(folds), stages["do_train"], model_args.final_model)
     elif training_args.should_save and stages["do_predict"]:
-        print(
-            report.console_table(report.build_results(runner.predictions(len(folds)), runner.metrics(len(folds)), run))
-        )
+        print(console_table(build_results(runner.predictions(len(folds)), runner.metrics(len(folds)), run)))
 
 
 def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, final_model: str) -> None:
@@ -662,13 +664,13 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, f
     fold_metrics = runner.metrics(run["num_folds"])
     predictions = runner.predictions(run["num_folds"])
     check_predictions(predictions, runner.dataset.select(eligible)["utterance_id"])
-    results = report.build_results(predictions, fold_metrics, run)
+    results = build_results(predictions, fold_metrics, run)
     if args.should_save:
-        report.write_atomically(output_dir / "predictions.csv", predictions.to_csv(index=False))
-        report.write_json(output_dir / "results.json", results)
-        report.write_atomically(output_dir / "results.md", report.results_markdown(results))
-        report.write_plots(predictions, fold_metrics, output_dir / "plots")
-        print(report.console_table(results))
+        write_atomically(output_dir / "predictions.csv", predictions.to_csv(index=False))
+        write_json(output_dir / "results.json", results)
+        write_atomically(output_dir / "results.md", results_markdown(results))
+        write_plots(predictions, fold_metrics, output_dir / "plots")
+        print(console_table(results))
     final = output_dir / ("final" if final_model == "all" else final_model)
     if do_train and final_model == "all":
         runner.train_final(final, median_best_epoch(fold_metrics))
@@ -677,10 +679,10 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, f
     folders = [output_dir / "final", *(runner.fold_dir(metrics["fold"]) for metrics in fold_metrics)]
     checkpoints = [folder for folder in folders if is_trained(folder)]
     published = final.name if final in checkpoints else None
-    report.write_atomically(output_dir / "README.md", report.model_card(results, published=published))
+    write_atomically(output_dir / "README.md", model_card(results, published=published))
     for folder in checkpoints:
-        card = report.model_card(results, folder.name, code=report.code_files(folder))
-        report.write_atomically(folder / "README.md", card)
+        card = model_card(results, folder.name, code=code_files(folder))
+        write_atomically(folder / "README.md", card)
     to_use = f"; the model to use is {final}" if published else ""
     print(f"In {output_dir}: results, plots, card{to_use}.")
     if args.push_to_hub:

@@ -32,8 +32,9 @@ from sklearn.svm import SVC
 from dataset_scripts import CORPORA, load_corpus
 from dataset_scripts.folds import PROTOCOLS, get_folds
 from dataset_scripts.schema import read_audio
+from ser_protocol.files import write_atomically, write_json
 from ser_protocol.metrics.ser_metrics import ser_scores
-from ser_protocol.report import build_results, console_table, results_markdown, write_atomically, write_json
+from ser_protocol.results import build_results, console_table, results_markdown
 from ser_protocol.statistics import check_predictions
 
 FEATURE_SETS = ("ComParE_2016", "eGeMAPSv02")

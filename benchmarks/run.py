@@ -25,7 +25,7 @@ from pathlib import Path
 
 from measure import Row, met_text, row_cells
 
-from ser_protocol.report import write_atomically
+from ser_protocol.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"

@@ -44,7 +44,7 @@ from modeling_camulenet.feature_extraction_camulenet import WHISPER_WINDOW_S
 from modeling_camulenet.speech_encoder_camulenet import SpeechEncoder
 
 from .feature_store import FeatureSubset, labels_of
-from .report import write_atomically
+from .files import write_atomically
 
 logger = logging.getLogger(__name__)
 

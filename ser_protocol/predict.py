@@ -24,7 +24,7 @@ import soundfile
 from tqdm.auto import tqdm
 from transformers import pipeline
 
-from .report import write_atomically
+from .files import write_atomically
 
 # What is looked for in folders. A file that is named is tried whatever its ending.
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".aac", ".webm")

@@ -30,9 +30,9 @@ from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuL
 from .calibration import calibration_error, fit_temperature, with_temperature
 from .feature_cache import CachedFeatures
 from .feature_store import IGNORED_LABEL, FeatureStore, LengthBuckets, collate
+from .files import write_atomically, write_json
 from .metrics.ser_metrics import ser_scores
 from .presets import build_config
-from .report import write_atomically, write_json
 from .statistics import read_predictions
 
 TRAINER_FOLDER = "trainer"  # the Trainer's own checkpoints inside a fold's folder; removed when the fold is complete

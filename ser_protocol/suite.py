@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from dataset_scripts.folds import STANDARD_FOLDS
 
-from .report import write_atomically
+from .files import write_atomically
 
 RUN_FILE = "run.yaml"  # the arguments of a run, in its folder: `run_ser.py run.yaml` does by hand what a suite does
 LOG_FILE = "suite.log"

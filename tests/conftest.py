@@ -1,5 +1,6 @@
-"""What the model's tests share: a tiny configuration and clips of awkward lengths."""
+"""What tests share: a tiny configuration, clips of awkward lengths, finished runs."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -32,6 +33,15 @@ TINY = {
 }
 # 1 sample, 0.1 s, 0.58 s (59 spectrogram frames, fewer than AlexNet needs), 0.64 s (65 frames), 2 s and a bit.
 CLIP_LENGTHS = (1, 1600, 9280, 10240, 32077)
+# utterance, speaker, fold, emotion, predicted emotion, gender, predicted gender
+SIX = [
+    ("x/a", "x/1", 0, "anger", "anger", "male", "male"),
+    ("x/b", "x/1", 0, "anger", "fear", "male", "female"),
+    ("x/c", "x/2", 0, "fear", "fear", "female", "female"),
+    ("x/d", "x/2", 0, "anger", "anger", "female", "female"),
+    ("x/e", "x/3", 1, "fear", "fear", "male", "male"),
+    ("x/f", "x/3", 1, "fear", "neutral", "male", "male"),
+]
 
 
 @pytest.fixture
@@ -68,3 +78,66 @@ def finished_run(ravdess, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "finished"
     call(*ravdess, *FINISHED, "--output_dir", folder)
     return folder
+
+
+@pytest.fixture
+def predictions():
+    """A predictions table by hand: three speakers, two folds."""
+    names = ["utterance_id", "speaker_id", "fold", "emotion", "predicted_emotion", "gender", "predicted_gender"]
+    return pd.DataFrame(SIX, columns=names)
+
+
+@pytest.fixture
+def fold_metrics():
+    """metrics.json of the folds of `predictions`."""
+    history = [
+        {"epoch": e, "train_loss": 2 / e, "validation_loss": 1 + 1 / e, "validation_ua": e / 9, "validation_wa": 0.5}
+        for e in range(1, 6)
+    ]
+    common = {"num_validation": 1, "best_epoch": 4, "num_epochs": 5, "peak_memory_bytes": 345_678_901}
+    return [
+        common
+        | {
+            "fold": 0,
+            "train_speakers": ["x/3"],
+            "validation_speakers": ["x/4"],
+            "test_speakers": ["x/1", "x/2"],
+            "num_train": 2,
+            "num_test": 4,
+            "validation": {"wa": 0.5, "ua": 0.5, "loss": 1.25},
+            "test": {"wa": 0.75},
+            "train_s": 150.0,
+            "history": history,
+        },
+        common
+        | {
+            "fold": 1,
+            "train_speakers": ["x/1", "x/2"],
+            "validation_speakers": ["x/4"],
+            "test_speakers": ["x/3"],
+            "num_train": 4,
+            "num_test": 2,
+            "validation": {"wa": 0.5, "ua": 0.5, "loss": float("nan")},
+            "test": {"wa": 0.5},
+            "train_s": 90.0,
+            "history": history,
+        },
+    ]
+
+
+@pytest.fixture
+def run():
+    """What ran to give `predictions`, as in results.json."""
+    return {
+        "corpus": "x",
+        "protocol": "speakers",
+        "num_folds": 2,
+        "seed": 7,
+        "preset": "camulenet-small",
+        "encoder": "small, trained from scratch",
+        "num_parameters": 1234,
+        "command": "python run_ser.py --corpus x",
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "licenses": ["CC BY-NC-SA 4.0"],
+        "languages": ["en"],
+    }

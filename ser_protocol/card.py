@@ -1,0 +1,126 @@
+"""The model card: a README.md with Hub metadata, rendered from a run's `results` (results.py)."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .metrics.ser_metrics import SCORES
+from .results import calibration_line, data_lines, emotions_table, reading, run_table, scores_table, speakers_text
+from .tables import SCORE_NAMES, joined, markdown_table, score_text, value_text
+
+CARD_TEMPLATE = Path(__file__).with_name("templates") / "model_card.md"
+
+# Licences that a corpus may have and the Hub has an id for.
+HUB_LICENSES = {"cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "odbl"}
+
+PROTOCOLS = {
+    "loso": "Each fold tests one speaker (on IEMOCAP that speaker's dialogue partner is left out of the fold).",
+    "speakers": "Each fold tests one group of speakers, balanced in gender where the corpus allows it.",
+    "sessions": "Each fold tests the speakers of one session.",
+    "emobox": "The test speakers of each fold are those that EmoBox published.",
+    "official": "The parts are the corpus's own.",
+    "random": "Utterances are dealt to folds at random, whoever speaks: this shows what a leak is worth.",
+}
+
+
+def code_files(folder):
+    """Name -> SHA-256 (hexadecimal) of each Python file that a checkpoint's folder ships."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).glob("*.py"))}
+
+
+def model_card(results, checkpoint=None, model_id=None, published="final", code=None):
+    """Render a README.md with Hub metadata, for a run's output folder or for one of its checkpoints.
+
+    Args:
+        results (`dict`): from `build_results`.
+        checkpoint (`str`, *optional*): which folder of the output the card lies in, `"final"` or `"fold_03"`; `None`
+            for the output folder itself.
+        model_id (`str`, *optional*): what the examples load: a Hub id or a path. Defaults to `run["hub_model_id"]`.
+        published (`str`, *optional*): the folder of the output whose model is the one to use; `None` if there is none.
+        code (`dict`, *optional*): the checkpoint's Python files, from `code_files`.
+
+    Returns:
+        `str`: the card. Its `model-index` holds the pooled WA, UA, WF1 and macro F1, if there are any.
+    """
+    run = results["run"]
+    hosted = model_id or run.get("hub_model_id")
+    model_id = hosted or f"path/to/{checkpoint or published or 'fold_00'}"
+    data = ModelCardData(
+        model_name=model_id.split("/")[-1] if hosted else f"camulenet-{run['corpus'].replace(' + ', '-')}",
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        tags=["audio", "speech-emotion-recognition", "camulenet", *run["corpus"].split(" + ")],
+        language=run.get("languages") or None,
+        base_model=_hub_id(run.get("base_model")),
+        metrics=list(SCORES) if results["pooled"] else None,
+        eval_results=_eval_results(results) or None,
+        **_license(run.get("licenses") or []),
+    )
+    card = ModelCard.from_template(
+        data,
+        template_path=str(CARD_TEMPLATE),
+        run=run,
+        results=results,
+        model_id=model_id,
+        checkpoint=checkpoint,
+        published=published,
+        code_table=markdown_table([["file", "SHA-256"], *code.items()]) if code else "",
+        fold=_fold_of(results, checkpoint),
+        data_lines=data_lines(run["data"]) if run.get("data") else [],
+        protocol=PROTOCOLS.get(run["protocol"], ""),
+        validated=bool(results["folds"]) and all(row["validation_speakers"] for row in results["folds"]["rows"]),
+        scores=scores_table(results) if results["pooled"] else "",
+        reading=reading(results) if results["pooled"] else "",
+        emotions=emotions_table(results) if results["pooled"] else "",
+        calibration=calibration_line(results["calibration"]) if results.get("calibration") else "",
+        run_table=run_table(run),
+        versions=value_text(run.get("versions") or {}),
+        licenses=value_text(run.get("licenses") or []),
+        join=joined,
+        score=score_text,
+        speakers=speakers_text,
+    )
+    return str(card).rstrip() + "\n"
+
+
+def _eval_results(results):
+    run, pooled = results["run"], results["pooled"] or {}
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Speech emotion recognition",
+            dataset_type=str(run["corpus"]),
+            dataset_name=str(run["corpus"]),
+            dataset_config=f"{run['protocol']}, {run['num_folds']} folds",
+            dataset_split="test",
+            metric_type=name,
+            metric_name=f"{SCORE_NAMES[name]}, pooled over folds",
+            metric_value=pooled[name]["value"],
+        )
+        for name in SCORES
+        if pooled
+    ]
+
+
+def _license(licenses):
+    """Licence fields of the metadata: the corpora's, as the weights come from them; a mixture is "other".
+
+    A corpus writes "CC BY-NC-SA 4.0" where the Hub wants "cc-by-nc-sa-4.0".
+    """
+    ids = {name.lower().replace(" ", "-") for name in licenses}
+    if len(ids) == 1 and ids <= HUB_LICENSES:
+        return {"license": ids.pop()}
+    return {"license": "other", "license_name": "see-card"} if licenses else {}
+
+
+def _hub_id(name):
+    """`name` if it can be a Hub id, else `None`: the Hub refuses a card whose base model is a local folder."""
+    return name if name and re.fullmatch(r"[\w.-]*\w(/[\w.-]*\w)?", name) and not Path(name).exists() else None
+
+
+def _fold_of(results, checkpoint):
+    """The row of the fold that a checkpoint folder named fold_NN belongs to, or `None`."""
+    rows = results["folds"]["rows"] if results["folds"] else []
+    return next((row for row in rows if checkpoint == f"fold_{row['fold']:02d}"), None)
