@@ -28,6 +28,7 @@ FOLD_FIELDS = (
     "num_test",
     "best_epoch",
     "num_epochs",
+    "train",
     "validation",
     "temperature",
     "train_s",

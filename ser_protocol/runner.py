@@ -11,6 +11,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,7 @@ ENCODER_FILE = "encoder.safetensors"  # a frozen encoder's weights, once for all
 # A checkpoint with a frozen encoder: the encoder's weights, and all that was trained.
 ENCODER_SHARD, TRAINED_SHARD = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 ENCODER_PREFIX = "camulenet.speech_encoder.encoder."
+SOFTMAX_FUSIONS = ("co_attention", "attention")  # whose weights over the frames sum to 1
 
 
 class RunError(ValueError):
@@ -199,6 +201,15 @@ def _heads(predictions) -> tuple[np.ndarray, np.ndarray | None]:
     return (predictions[0], predictions[1]) if isinstance(predictions, tuple) else (predictions, None)
 
 
+def entropy_share(weights: torch.Tensor) -> torch.Tensor:
+    """
+    Entropy of attention weights (batch, heads, frames) as a share of the entropy of equal weights, 1: the attention
+    chooses nothing; 0: it looks at one frame. Mean over the heads, (batch,); frames with no weight do not count.
+    """
+    entropy = -torch.xlogy(weights, weights).sum(dim=-1)
+    return (entropy / (weights > 0).sum(dim=-1).clamp(min=2).log()).mean(dim=-1)
+
+
 class FoldProgress(ProgressCallback):
     """One line an epoch beside the progress bar, in place of the Trainer's dictionaries."""
 
@@ -216,7 +227,31 @@ class FoldProgress(ProgressCallback):
 
 
 class FoldTrainer(Trainer):
-    """The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, and evaluates in order."""
+    """
+    The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, evaluates in order, and notes the
+    loss of each head in training and how spread out the co-attention is in evaluation.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._head_losses = defaultdict(list)  # since the last log
+        self.attention_entropies = []  # of the clips that this process evaluated
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if model.training:
+            for name in ("emotion_loss", "gender_loss"):
+                if outputs.get(name) is not None:
+                    self._head_losses[name].append(outputs[name].detach())
+        elif outputs.get("co_attention_weights") is not None and self.model.config.fusion in SOFTMAX_FUSIONS:
+            self.attention_entropies += entropy_share(outputs["co_attention_weights"].float()).tolist()
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs, start_time=None):
+        if "loss" in logs:
+            logs |= {name: torch.stack(values).mean().item() for name, values in self._head_losses.items()}
+            self._head_losses.clear()
+        super().log(logs, start_time)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         # Both heads are scored here.
@@ -335,6 +370,8 @@ class FoldRunner:
             "temperature": None,  # fitted on validation speakers or not at all
             **training,
         }
+        if training:
+            metrics["train"], _ = self._evaluate(trainer, fold.train)
         # With --allow_leak test speakers are among these: the report says so by comparing them.
         metrics["train_speakers"] = sorted({*metrics["train_speakers"], *self.source.prior_speakers()})
         if do_eval and fold.validation:
@@ -514,12 +551,15 @@ class FoldRunner:
     def _evaluate(self, trainer: Trainer, rows: Sequence[int]) -> tuple[dict[str, float], pd.DataFrame]:
         """Scores and predictions (predictions.csv without `fold`) over some rows, in the order of the dataset."""
         rows = self._by_length(rows)
+        trainer.attention_entropies.clear()
         output = trainer.predict(self.store.subset(rows), metric_key_prefix="test")
         scores = {
             name: output.metrics[f"test_{name}"]
             for name in ("wa", "ua", "wf1", "macro_f1", "gender_wa", "loss")
             if f"test_{name}" in output.metrics
         }
+        if trainer.attention_entropies:
+            scores["co_attention_entropy"] = statistics.fmean(trainer.attention_entropies)
         config = trainer.model.config
         logits, gender_logits = _heads(output.predictions)
         heads = {"emotion": (logits, config.id2label)}
@@ -555,6 +595,9 @@ def _history(log_history: Sequence[dict]) -> list[dict]:
     """The Trainer's log as one dictionary an epoch."""
     names = {
         "loss": "train_loss",
+        "emotion_loss": "train_emotion_loss",
+        "gender_loss": "train_gender_loss",
+        "grad_norm": "grad_norm",
         "eval_loss": "validation_loss",
         "eval_ua": "validation_ua",
         "eval_wa": "validation_wa",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import numpy as np
@@ -17,7 +18,15 @@ from dataset_scripts.folds import get_folds
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetForAudioClassification
 from ser_protocol import runner
 from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore
-from ser_protocol.runner import FoldRunner, ModelSource, RunError, compute_metrics, dataset_hash, median_best_epoch
+from ser_protocol.runner import (
+    FoldRunner,
+    ModelSource,
+    RunError,
+    compute_metrics,
+    dataset_hash,
+    entropy_share,
+    median_best_epoch,
+)
 from ser_protocol.statistics import read_predictions
 
 
@@ -186,10 +195,27 @@ def test_training_features_alone_are_augmented(dataset, fold_runner, monkeypatch
     assert {len(item["input_features"]) for item in training["result"]} == {25}
     assert not training["result"][0]["mfcc"].any()
     tested = [sorted(call["rows"]) for call in subsets["other"]]
-    assert tested == [fold.validation, fold.validation, fold.test]
+    assert tested == [fold.validation, fold.train, fold.validation, fold.test]
     for call_ in subsets["other"]:
         assert call_["result"].augment is None and call_["result"].stretch is None
         assert all(bool(call_["result"][place]["mfcc"].any()) for place in range(16))
+
+
+def test_what_a_fold_notes(finished_run):
+    metrics = json.loads((finished_run / "fold_00" / "metrics.json").read_text())
+    for part in ("train", "validation", "test"):
+        assert {"wa", "ua", "loss", "gender_wa"} <= metrics[part].keys()
+        assert 0 < metrics[part]["co_attention_entropy"] <= 1
+    for epoch in metrics["history"]:
+        assert epoch["train_emotion_loss"] > 0 and epoch["train_gender_loss"] > 0 and epoch["grad_norm"] > 0
+
+
+def test_entropy_as_a_share_of_equal_weights():
+    weights = torch.tensor([[[0.5, 0.5, 0.0]], [[0.25, 0.75, 0.0]], [[1.0, 0.0, 0.0]]])
+    quarter = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75)) / math.log(2)
+    torch.testing.assert_close(entropy_share(weights), torch.tensor([1.0, quarter, 0.0]))
+    both = torch.cat([weights[:1], weights[2:]], dim=1)  # two heads of one clip
+    torch.testing.assert_close(entropy_share(both), torch.tensor([0.5]))
 
 
 def recorded(method, calls: list):
