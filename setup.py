@@ -42,7 +42,7 @@ setup(
     py_modules=["run_ser"],
     package_data={
         "dataset_scripts": ["*.json", "splits/*.json", "templates/*.md"],
-        "ser_protocol": ["templates/*.md"],
+        "ser_protocol": ["templates/*"],
     },
     install_requires=[
         "torch>=2.6",

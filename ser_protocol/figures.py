@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from .calibration import calibration_error, reliability
 from .files import write_atomically
 from .statistics import emotion_confusion, pooled_scores, speaker_scores
 from .tables import SCORE_NAMES
@@ -29,13 +30,17 @@ def write_plots(predictions, fold_metrics, directory):
     histories = {metrics["fold"]: metrics for metrics in fold_metrics if metrics.get("history")}
     if histories:
         figures["learning_curves.png"] = curves_figure(histories)
-    paths = []
-    for name, figure in figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI)
-        paths.append(Path(directory) / name)
-        write_atomically(paths[-1], buffer.getvalue())
+    paths = [Path(directory) / name for name in figures]
+    for path, figure in zip(paths, figures.values()):
+        write_atomically(path, png(figure))
     return paths
+
+
+def png(figure, dpi=DPI):
+    """A figure as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def confusion_figure(predictions):
@@ -78,31 +83,39 @@ def speakers_figure(speakers, pooled):
 
 
 def curves_figure(histories, columns=4):
-    """For each fold, losses above and validation UA below, over epochs; a dotted line marks the epoch kept."""
+    """For each fold, losses and, with validation, its UA below, over epochs; a dotted line marks the epoch kept.
+
+    Args:
+        histories (`dict`): fold -> its metrics.json, with a `history`.
+    """
     columns = min(columns, len(histories))
+    validated = any(row.get("validation_ua") is not None for fold in histories.values() for row in fold["history"])
+    panels = 2 if validated else 1  # of each fold
     bands = math.ceil(len(histories) / columns)
-    figure = Figure(figsize=(max(5, 3.1 * columns), 4.4 * bands + 0.6), layout="constrained")
-    axes = figure.subplots(2 * bands, columns, squeeze=False, sharex=True)
+    figure = Figure(figsize=(max(5, 3.1 * columns), 2.2 * panels * bands + 0.6), layout="constrained")
+    axes = figure.subplots(panels * bands, columns, squeeze=False, sharex=True)
     for place, (fold, metrics) in enumerate(sorted(histories.items())):
         band, column = divmod(place, columns)
-        loss, recall = axes[2 * band, column], axes[2 * band + 1, column]
-        _curve(loss, metrics["history"], "train_loss", BLUE, "-", "training loss")
-        _curve(loss, metrics["history"], "validation_loss", ORANGE, "--", "validation loss")
-        _curve(recall, metrics["history"], "validation_ua", GREEN, "-", "validation UA")
-        loss.set_title(f"fold {fold}", fontsize=12)
-        recall.set_ylim(0, 1)
-        recall.set_xlabel("epoch", fontsize=11)
-        recall.tick_params(labelbottom=True)
-        for panel in (loss, recall):
+        shown = axes[panels * band : panels * (band + 1), column]
+        _curve(shown[0], metrics["history"], "train_loss", BLUE, "-", "training loss")
+        _curve(shown[0], metrics["history"], "validation_loss", ORANGE, "--", "validation loss")
+        shown[0].set_title(f"fold {fold}", fontsize=12)
+        if validated:
+            _curve(shown[1], metrics["history"], "validation_ua", GREEN, "-", "validation UA")
+            shown[1].set_ylim(0, 1)
+        shown[-1].set_xlabel("epoch", fontsize=11)
+        shown[-1].tick_params(labelbottom=True)
+        for panel, label in zip(shown, ("loss (nats)", "UA (0 to 1)")):
             if metrics.get("best_epoch") is not None:
                 panel.axvline(metrics["best_epoch"], color="black", linestyle=":", linewidth=1, label="epoch kept")
-        if column == 0:
-            loss.set_ylabel("loss (nats)", fontsize=11)
-            recall.set_ylabel("UA (0 to 1)", fontsize=11)
+            if column == 0:
+                panel.set_ylabel(label, fontsize=11)
     for column in range((len(histories) - 1) % columns + 1, columns):
-        axes[-2, column].set_visible(False)
-        axes[-1, column].set_visible(False)
-    handles = {label: handle for panel in axes[:2, 0] for handle, label in zip(*panel.get_legend_handles_labels())}
+        for panel in axes[-panels:, column]:
+            panel.set_visible(False)
+    handles = {
+        label: handle for panel in axes[:panels, 0] for handle, label in zip(*panel.get_legend_handles_labels())
+    }
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=10)
     return figure
 
@@ -112,3 +125,87 @@ def _curve(axes, history, field, colour, style, label):
     if points:
         # A marker keeps the curve of a one-epoch run visible.
         axes.plot(*zip(*points), color=colour, linestyle=style, marker=".", label=label)
+
+
+def rows_figure(scores, reference, name="WA"):
+    """A score of several models with its interval, one below the other; a line through the reference's.
+
+    Args:
+        scores (`dict`): model -> `{"value", "low", "high"}`, from top to bottom.
+        reference (`str`): one of the models.
+    """
+    figure = Figure(figsize=(7, 1.2 + 0.32 * len(scores)), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(scores))[::-1]
+    for place, (model, score) in zip(places, scores.items()):
+        colour = ORANGE if model == reference else BLUE
+        if score["low"] is not None:
+            axes.plot([score["low"], score["high"]], [place, place], color=colour, linewidth=2.5)
+        axes.plot(score["value"], place, marker="s" if model == reference else "o", color=colour, markersize=7)
+        axes.annotate(
+            f"{score['value']:.3f}",
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+        )
+    if reference in scores:
+        axes.axvline(scores[reference]["value"], color=ORANGE, linestyle=":", linewidth=1)
+    axes.set_yticks(places, scores, fontsize=10)
+    axes.set_ylim(-0.6, len(scores) - 0.4)
+    axes.set_xlabel(f"{name} (share, 0 to 1), 95 % interval over speakers", fontsize=11)
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def reliability_figure(predictions, scaled=None):
+    """Accuracy over confidence in bins, as is and after temperature scaling, above how many clips each bin has.
+
+    Args:
+        predictions, scaled (`pandas.DataFrame`): predictions as they are, and with temperatures if there are any.
+    """
+    figure = Figure(figsize=(4.6, 5.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color="black", linestyle=":", linewidth=1, label="perfectly calibrated")
+    for table, colour, marker, label in (
+        (predictions, BLUE, "o", "as is"),
+        (scaled, ORANGE, "s", "after temperature"),
+    ):
+        if table is None:
+            continue
+        bins = reliability(table)
+        error = calibration_error(table)
+        upper.plot(
+            bins["confidence"], bins["accuracy"], color=colour, marker=marker, label=f"{label} (ECE {error:.3f})"
+        )
+        lower.stairs(bins["num_utterances"], [*bins["low"], 1.0], color=colour, linewidth=1.5)
+    upper.set_ylabel("accuracy (share of clips)", fontsize=11)
+    upper.set_ylim(0, 1)
+    upper.set_xlim(0, 1)
+    upper.legend(fontsize=10, loc="upper left")
+    lower.set_ylabel("clips", fontsize=11)
+    lower.set_xlabel("confidence (probability of the answer)", fontsize=11)
+    return figure
+
+
+def matrix_figure(matrix, name="WA"):
+    """A heat map of scores by what a model was trained on (rows) and tested on (columns); missing cells stay empty.
+
+    Args:
+        matrix (`pandas.DataFrame`): scores, NaN where there is none.
+    """
+    figure = Figure(figsize=(2.6 + 1.1 * len(matrix.columns), 1.6 + 0.8 * len(matrix)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(matrix.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(matrix.to_numpy(dtype=float)):
+        missing = np.isnan(value)
+        colour = "black" if missing or value >= 0.5 else "white"
+        axes.text(column, row, "missing" if missing else f"{value:.3f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(matrix.columns)), matrix.columns, rotation=30, ha="right", fontsize=10)
+    axes.set_yticks(range(len(matrix)), matrix.index, fontsize=10)
+    axes.set_xlabel("tested on", fontsize=11)
+    axes.set_ylabel("trained on", fontsize=11)
+    figure.colorbar(image, ax=axes, label=f"{name} (share, 0 to 1)", shrink=0.8)
+    return figure

@@ -1,0 +1,656 @@
+"""The report of a suite: Table 1 of its corpora and presets, and what lies behind it.
+
+    python -m ser_protocol.report OUT [--reference camulenet-small] [--baseline camulenet-small-baseline]
+
+OUT is a suite's output folder (suite.py): OUT/<corpus>/<row>/seed_<seed>/ for each run, or OUT/<corpus>/<row>/ for a
+row without seeds, like a peer. Written to OUT/report/:
+
+- report.html, all of it in one file;
+- table_1.md, table_1.tex, table_1.csv: WA and WF1 of each row on each corpus, as in the paper's Table 1;
+- scores.csv, comparisons.csv, groups.csv: every score with its interval; each row against the reference; scores of
+  each speaker, gender, language and emotion;
+- figures/*.png.
+
+Scores of a cell are means over the training seeds that are there. What is missing is shown as missing.
+"""
+
+import argparse
+import base64
+import json
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from . import figures
+from .calibration import calibration_scores, with_temperature
+from .files import write_atomically
+from .metrics.ser_metrics import SCORES
+from .presets import PRESETS
+from .statistics import (
+    bootstrap_over_speakers,
+    check_predictions,
+    emotion_scores,
+    group_scores,
+    holm,
+    mcnemar_test,
+    mean_gain,
+    paired_difference,
+    permutation_test,
+    pooled_scores,
+    read_predictions,
+    seed_sd,
+    speakers_needed,
+)
+from .tables import SCORE_NAMES, markdown_table
+
+FOLDER = "report"
+TEMPLATE = Path(__file__).with_name("templates") / "report.html"
+REFERENCES = ("camulenet", "camulenet-small")  # the models that the others are compared with
+SIGNIFICANCE = 0.05
+POINTS = 0.05  # the difference whose need of speakers is told
+NEAR_UNIFORM = 0.95  # share of the entropy of equal weights
+DPI = 200  # of figures that may be printed
+WIDE_GAP = 0.25  # WA on the speakers that were trained on less WA on unseen ones
+
+
+class ReportError(ValueError):
+    """A folder that no report can be made of; the message names the remedy."""
+
+
+@dataclass
+class Cell:
+    """
+    The runs of one row on one corpus.
+
+    Args:
+        corpus, row: of the table.
+        tables: predictions of the complete runs, by seed (`""` for a row without seeds).
+        runs: the content of their results.json, by seed.
+        metrics: metrics.json of their folds, by seed, as far as there are any.
+        open: what is missing of the other runs, in words.
+    """
+
+    corpus: str
+    row: str
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    runs: dict[str, dict] = field(default_factory=dict)
+    metrics: dict[str, list[dict]] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[pd.DataFrame]:
+        """The tables, as statistics.py takes them."""
+        return list(self.tables.values())
+
+    @cached_property
+    def scores(self) -> dict:
+        """`{score: {"value", "low", "high", "seed_sd"}}`; empty without a complete run."""
+        if not self.tables:
+            return {}
+        pooled, spread = pooled_scores(self.seeds), seed_sd(self.seeds)
+        intervals = bootstrap_over_speakers(self.seeds)["intervals"]
+        none = {"low": None, "high": None}
+        return {
+            name: {"value": value, **(intervals[name] or none), "seed_sd": spread[name]}
+            for name, value in pooled.items()
+        }
+
+    def text(self, score: str, interval: bool = False) -> str:
+        """A score as text, or what is missing."""
+        if not self.tables:
+            return "; ".join(self.open) or "missing"
+        value = self.scores[score]
+        if value["value"] is None:
+            return "–"
+        text = f"{value['value']:.3f}"
+        return f"{text} ({value['low']:.3f} to {value['high']:.3f})" if interval and value["low"] is not None else text
+
+
+@dataclass
+class Suite:
+    """
+    Cells by corpus and row, in the order of the table.
+
+    Args:
+        cells: `{(row, corpus): Cell}`; a pair without a run has a cell without tables.
+        reference: the row that the others are compared with.
+        baseline: the row that the mean gain is over, if there is one.
+    """
+
+    rows: list[str]
+    corpora: list[str]
+    cells: dict[tuple[str, str], Cell]
+    reference: str
+    baseline: str | None
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """
+        The reference less each other row, on each corpus where both are complete: `difference`, `low`, `high` of WA
+        and UA, permutation p values over speakers as they are and after Holm's correction over all of WA or UA,
+        McNemar's p of the first seeds (secondary), and the speakers that a difference of five points would take.
+        """
+        table = []
+        for row in self.rows:
+            for corpus in self.corpora:
+                ours, other = self.cells[self.reference, corpus], self.cells[row, corpus]
+                if row == self.reference or not ours.tables or not other.tables:
+                    continue
+                difference = paired_difference(ours.seeds, other.seeds)
+                permutation = permutation_test(ours.seeds, other.seeds)
+                needed = speakers_needed(ours.seeds, other.seeds, POINTS)["wa"]
+                table.append(
+                    {"row": row, "corpus": corpus, "seeds": len(ours.tables), "seeds_of_row": len(other.tables)}
+                    | {f"{name}_{key}": value for name in ("wa", "ua") for key, value in difference[name].items()}
+                    | {f"{name}_p": permutation[name] for name in ("wa", "ua")}
+                    | {"mcnemar_p": mcnemar_test(ours.seeds[0], other.seeds[0])["p"]}
+                    | {"speakers_for_5_points": needed["num_needed"] if needed else None}
+                )
+        table = pd.DataFrame(table)
+        for name in ("wa", "ua") if len(table) else ():
+            table[f"{name}_p_holm"] = holm(table[f"{name}_p"])
+        return table
+
+    def gain(self, row: str) -> dict | None:
+        """`mean_gain` of the reference over a row, over the corpora where both are complete."""
+        pairs = {
+            corpus: (self.cells[self.reference, corpus].seeds, self.cells[row, corpus].seeds)
+            for corpus in self.corpora
+            if self.cells[self.reference, corpus].tables and self.cells[row, corpus].tables
+        }
+        return mean_gain(pairs) if pairs and row != self.reference else None
+
+    def mark(self, row: str, corpus: str) -> str:
+        """An asterisk where a row's WA differs from the reference's beyond chance, after the correction."""
+        table = self.comparisons
+        if table.empty:
+            return ""
+        p = table.loc[(table["row"] == row) & (table["corpus"] == corpus), "wa_p_holm"]
+        return "*" if len(p) and p.iloc[0] < SIGNIFICANCE else ""
+
+    @cached_property
+    def groups(self) -> pd.DataFrame:
+        """Scores of each speaker, gender, emotion and language, of every row, in long form."""
+        parts = []
+        for cell in filter(lambda cell: cell.tables, self.cells.values()):
+            keys = {"row": cell.row, "corpus": cell.corpus}
+            for kind in ("speaker_id", "gender"):
+                parts.append(group_scores(cell.seeds, kind).reset_index(names="group").assign(kind=kind, **keys))
+            emotions = emotion_scores(cell.seeds).reset_index(names="group")
+            parts.append(emotions.assign(kind="emotion", **keys))
+        for row in self.rows:
+            parts += self._languages(row)
+        columns = ["row", "corpus", "kind", "group", "num_utterances", *_group_scores(parts)]
+        return pd.concat(parts)[columns].astype({"num_utterances": int})
+
+    def _languages(self, row: str) -> list[pd.DataFrame]:
+        """Mean over the corpora of one language, for each language with a complete run."""
+        languages = {}
+        for corpus in self.corpora:
+            cell = self.cells[row, corpus]
+            spoken = {tuple(run["run"].get("languages") or ()) for run in cell.runs.values()}
+            if cell.tables and len(spoken) == 1 and len(language := spoken.pop()) == 1:
+                languages.setdefault(language[0], []).append(cell)
+        return [
+            pd.DataFrame(
+                [
+                    {
+                        "row": row,
+                        "corpus": ", ".join(cell.corpus for cell in cells),
+                        "kind": "language",
+                        "group": language,
+                        "num_utterances": sum(len(cell.seeds[0]) for cell in cells),
+                        **{name: sum(cell.scores[name]["value"] for cell in cells) / len(cells) for name in SCORES},
+                    }
+                ]
+            )
+            for language, cells in languages.items()
+        ]
+
+
+def _group_scores(parts: list[pd.DataFrame]) -> list[str]:
+    """Which scores any of the tables has."""
+    return [
+        name
+        for name in (*SCORES, "gender_wa", "recall", "precision", "f1")
+        if any(name in part.columns for part in parts)
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def read_suite_folder(folder: str | Path, reference: str | None = None, baseline: str | None = None) -> Suite:
+    """
+    The cells of a suite's output folder.
+
+    Raises:
+        ReportError: nothing in it, predictions that do not cover every utterance exactly once, unknown reference.
+    """
+    folder = Path(folder)
+    cells = {}
+    for path in sorted(folder.glob("*/*")):
+        if path.is_dir() and path.parent.name != FOLDER and (cell := _cell(path)):
+            cells[cell.row, cell.corpus] = cell
+    if not cells:
+        raise ReportError(
+            f"{folder} holds no runs: there is no {folder}/<corpus>/<row>/seed_<seed>/ with folds in it."
+        )
+    names = {row for row, _ in cells}
+    rows = [*sorted(names - set(PRESETS)), *(name for name in PRESETS if name in names)]
+    corpora = sorted({corpus for _, corpus in cells})
+    reference = reference or next((name for name in REFERENCES if name in names), None)
+    if reference not in names:
+        raise ReportError(f"--reference: {reference} is none of the rows of {folder}: {', '.join(rows)}.")
+    if baseline is None:
+        baseline = {"camulenet": "baseline"}.get(reference, f"{reference}-baseline")
+        baseline = baseline if baseline in names else None
+    elif baseline not in names:
+        raise ReportError(f"--baseline: {baseline} is none of the rows of {folder}: {', '.join(rows)}.")
+    for corpus in corpora:
+        _check_same_utterances([cells[row, corpus] for row in rows if (row, corpus) in cells])
+    for row in rows:
+        for corpus in corpora:
+            cells.setdefault((row, corpus), Cell(corpus, row))
+    return Suite(rows, corpora, cells, reference, baseline)
+
+
+def _cell(path: Path) -> Cell | None:
+    """The runs of OUT/<corpus>/<row>, or `None` if the folder has none."""
+    cell = Cell(corpus=path.parent.name, row=path.name)
+    runs = {run.name.removeprefix("seed_"): run for run in sorted(path.glob("seed_*"))} or {"": path}
+    for seed, run in runs.items():
+        folds = sorted(run.glob("fold_*/metrics.json"))
+        results = json.loads((run / "results.json").read_text()) if (run / "results.json").is_file() else None
+        if results and not results["incomplete"] and (run / "predictions.csv").is_file():
+            cell.tables[seed] = _checked(run / "predictions.csv", results)
+            cell.runs[seed] = results
+            cell.metrics[seed] = [json.loads(fold.read_text()) for fold in folds] or results["folds"]["rows"]
+        elif folds or results:
+            of = f" of {results['run']['num_folds']}" if results else ""
+            cell.open.append(f"{f'seed {seed}: ' if seed else ''}{len(folds)}{of} folds, not pooled")
+    return cell if cell.tables or cell.open else None
+
+
+def _checked(path: Path, results: dict) -> pd.DataFrame:
+    table = read_predictions(path)
+    try:
+        check_predictions(table, table["utterance_id"].unique())
+    except ValueError as error:
+        raise ReportError(f"{path}: {error}") from error
+    expected = results["run"].get("num_eligible_utterances", len(table))
+    if len(table) != expected:
+        raise ReportError(
+            f"{path} has {len(table)} of {expected} eligible utterances. Delete results.json and pool again."
+        )
+    return table
+
+
+def _check_same_utterances(cells: list[Cell]) -> None:
+    """All complete runs on a corpus must be of the same utterances."""
+    tables = [(cell, seed, table) for cell in cells for seed, table in cell.tables.items()]
+    for cell, seed, table in tables[1:]:
+        first, first_seed, eligible = tables[0]
+        try:
+            check_predictions(table, eligible["utterance_id"])
+        except ValueError as error:
+            raise ReportError(
+                f"{cell.corpus}: {cell.row} {seed} and {first.row} {first_seed} were tested on different clips: "
+                f"{error} Rows are compared on the same clips: give each label map or part of a corpus its own column."
+            ) from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables
+
+
+def table_1(suite: Suite, interval: bool = False) -> list[list[str]]:
+    """Rows of text, the header first: a column a corpus, WA / WF1 in each cell, and the reference's mean gain."""
+    lines = [["", *(f"{corpus}, WA / WF1" for corpus in suite.corpora), "mean gain of the reference (WA)"]]
+    for row in suite.rows:
+        cells = []
+        for corpus in suite.corpora:
+            cell = suite.cells[row, corpus]
+            text = f"{cell.text('wa', interval)}{suite.mark(row, corpus)} / {cell.text('wf1')}"
+            cells.append(text if cell.tables else cell.text("wa"))
+        lines.append([_row_name(suite, row), *cells, _gain_text(suite.gain(row))])
+    return lines
+
+
+def _row_name(suite: Suite, row: str) -> str:
+    seeds = {len(suite.cells[row, corpus].tables) for corpus in suite.corpora} - {0}
+    count = (
+        f" ({min(seeds)}{f' to {max(seeds)}' if len(seeds) > 1 else ''} seeds)" if max(seeds, default=0) > 1 else ""
+    )
+    return f"{row}{count}"
+
+
+def _gain_text(gain: dict | None) -> str:
+    if gain is None:
+        return ""
+    wa = gain["wa"]
+    interval = f" ({wa['low']:+.3f} to {wa['high']:+.3f})" if wa["low"] is not None else ""
+    corpora = f"{gain['num_corpora']} corp{'us' if gain['num_corpora'] == 1 else 'ora'}"
+    return f"{wa['difference']:+.3f}{interval}, {corpora}"
+
+
+def comparisons_table(suite: Suite) -> list[list[str]]:
+    """Rows of text, the header first: the reference less each row."""
+    lines = [
+        ["row", "corpus", "ΔWA (95 %)", "p", "p, Holm", "ΔUA (95 %)", "p", "p, Holm"]
+        + ["McNemar's p (secondary)", "speakers for 5 points"]
+    ]
+    for _, line in suite.comparisons.iterrows():
+        cells = [line["row"], line["corpus"]]
+        for name in ("wa", "ua"):
+            low, high = line[f"{name}_low"], line[f"{name}_high"]
+            interval = "" if pd.isna(low) else f" ({low:+.3f} to {high:+.3f})"
+            cells += [f"{line[f'{name}_difference']:+.3f}{interval}"]
+            cells += [_p_text(line[f"{name}_p"]), _p_text(line[f"{name}_p_holm"])]
+        needed = line["speakers_for_5_points"]
+        lines.append([*cells, _p_text(line["mcnemar_p"]), "–" if pd.isna(needed) else str(int(needed))])
+    return lines
+
+
+def _p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def seeds_table(suite: Suite) -> list[list[str]]:
+    """Rows of text, the header first: every score of every cell, its interval, and its deviation over seeds."""
+    lines = [["corpus", "row", "seeds", *(f"{SCORE_NAMES[name]} (95 %) ± seeds" for name in (*SCORES, "gender_wa"))]]
+    for corpus in suite.corpora:
+        for row in suite.rows:
+            cell = suite.cells[row, corpus]
+            if cell.tables:
+                seeds = ", ".join(filter(None, cell.tables)) or "–"
+                lines.append([corpus, row, seeds, *(_with_sd(cell, name) for name in (*SCORES, "gender_wa"))])
+    return lines
+
+
+def _with_sd(cell: Cell, name: str) -> str:
+    sd = cell.scores[name]["seed_sd"]
+    return cell.text(name, interval=True) + (f" ± {sd:.3f}" if sd is not None else "")
+
+
+def latex(rows: list[list[str]], caption: str) -> str:
+    """A booktabs table that a paper can \\input."""
+    escaped = [[_latex_text(cell) for cell in row] for row in rows]
+    lines = [
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        rf"\caption{{{_latex_text(caption)}}}",
+        rf"\begin{{tabular}}{{l{'c' * (len(rows[0]) - 1)}}}",
+        r"\toprule",
+        " & ".join(escaped[0]) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in escaped[1:]),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_text(text: str) -> str:
+    for character in "&%_#":
+        text = text.replace(character, f"\\{character}")
+    return (
+        text.replace("*", r"\textsuperscript{*}").replace("Δ", r"$\Delta$").replace("±", r"$\pm$").replace("–", "--")
+    )
+
+
+def scores_frame(suite: Suite) -> pd.DataFrame:
+    """Every score of every cell in long form; a cell without a complete run is a line without a value."""
+    lines = []
+    for (row, corpus), cell in suite.cells.items():
+        for name in (*SCORES, "gender_wa"):
+            values = cell.scores.get(name, dict.fromkeys(("value", "low", "high", "seed_sd")))
+            lines.append({"row": row, "corpus": corpus, "seeds": len(cell.tables), "score": name, **values})
+    return pd.DataFrame(lines)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Diagnostics
+
+
+def diagnostics(cell: Cell) -> tuple[list[list[str]], list[str]]:
+    """
+    What the folds of a cell noted of themselves, as rows of text with the header first, and what in it asks for care.
+    Values are means over folds and seeds; what was not noted says so.
+    """
+    folds = [metrics for run in cell.metrics.values() for metrics in run]
+
+    def mean(*keys):
+        values = []
+        for metrics in folds:
+            for key in keys:
+                metrics = (metrics or {}).get(key)
+            if metrics is not None:
+                values.append(metrics)
+        return sum(values) / len(values) if values else None
+
+    def last(key):
+        values = [history[-1].get(key) for history in (metrics.get("history") or [] for metrics in folds) if history]
+        values = [value for value in values if value is not None]
+        return sum(values) / len(values) if values else None
+
+    train, unseen, entropy = mean("train", "wa"), mean("test", "wa"), mean("test", "co_attention_entropy")
+    values = {
+        "WA on the training speakers": train,
+        "WA on the validation speakers": mean("validation", "wa"),
+        "WA on unseen speakers": unseen,
+        "co-attention entropy, share of uniform, unseen speakers": entropy,
+        "emotion loss in the last epoch (nats)": last("train_emotion_loss"),
+        "gender loss in the last epoch (nats)": last("train_gender_loss"),
+        "gradient norm in the last epoch": last("grad_norm"),
+    }
+    warnings = []
+    if train is not None and unseen is not None and train - unseen > WIDE_GAP:
+        warnings.append(
+            f"WA is {train - unseen:.2f} higher on the speakers that were trained on than on unseen ones: the model "
+            "knows them by heart in part."
+        )
+    if entropy is not None and entropy > NEAR_UNIFORM:
+        warnings.append(
+            f"The co-attention's entropy is {entropy:.0%} of that of equal weights: it hardly chooses between frames."
+        )
+    rows = [["mean over folds", "value"]]
+    return [
+        *rows,
+        *([name, "not noted" if value is None else f"{value:.3f}"] for name, value in values.items()),
+    ], warnings
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All of it
+
+
+def write_report(suite: Suite, folder: Path) -> list[Path]:
+    """
+    Write the files that the module's docstring lists.
+
+    Returns:
+        The files.
+    """
+    drawn = {name: figures.png(figure, dpi=DPI) for name, figure in _figures(suite).items()}
+    reading = _reading(suite)
+    rows = table_1(suite, interval=True)
+    files = {
+        "table_1.md": f"{markdown_table(rows)}\n\n{reading}\n",
+        "table_1.tex": latex(table_1(suite), reading),
+        "table_1.csv": pd.DataFrame(rows[1:], columns=["row", *rows[0][1:]]).to_csv(index=False),
+        "scores.csv": scores_frame(suite).to_csv(index=False, float_format="%.6f"),
+        "comparisons.csv": suite.comparisons.to_csv(index=False, float_format="%.6f"),
+        "groups.csv": suite.groups.to_csv(index=False, float_format="%.6f"),
+        **{f"figures/{name}.png": content for name, content in drawn.items()},
+        "report.html": report_html(suite, drawn, reading),
+    }
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in files]
+
+
+def _reading(suite: Suite) -> str:
+    """How Table 1 is to be read."""
+    text = (
+        "WA is accuracy, WF1 the F1 weighted by class, pooled over all folds, each utterance predicted once by a "
+        "model that never met its speaker; means over training seeds. Intervals: 95 % bootstrap over speakers. "
+        f"An asterisk: WA differs from that of {suite.reference}, permutation over speakers, p < {SIGNIFICANCE} after "
+        f"Holm's correction over {len(suite.comparisons)} comparisons. "
+        f"Mean gain: of {suite.reference} over the row, each corpus weighing the same."
+    )
+    leaky = sorted(
+        {cell.row for cell in suite.cells.values() for run in cell.runs.values() if not run["unseen_speakers"]}
+    )
+    if leaky:
+        text += f" NOT unseen speakers, or not known to be: {', '.join(leaky)}."
+    return text
+
+
+def _figures(suite: Suite) -> dict:
+    """The figures by name: of all rows on each corpus, and of the reference alone."""
+    drawn = {}
+    for corpus in suite.corpora:
+        complete = {
+            row: suite.cells[row, corpus].scores["wa"] for row in suite.rows if suite.cells[row, corpus].tables
+        }
+        if complete:
+            drawn[f"{corpus}_rows"] = figures.rows_figure(complete, suite.reference)
+        cell = suite.cells[suite.reference, corpus]
+        if not cell.tables:
+            continue
+        drawn[f"{corpus}_confusion"] = figures.confusion_figure(cell.seeds)
+        speakers = suite.groups.query("row == @cell.row and corpus == @corpus and kind == 'speaker_id'")
+        drawn[f"{corpus}_speakers"] = figures.speakers_figure(speakers.set_index("group"), pooled_scores(cell.seeds))
+        together = pd.concat(cell.seeds)
+        if calibration_scores(together):
+            drawn[f"{corpus}_reliability"] = figures.reliability_figure(together, _scaled_by_temperature(cell))
+        seed, metrics = next(iter(cell.metrics.items()))
+        histories = {fold["fold"]: fold for fold in metrics if fold.get("history")}
+        if histories:
+            drawn[f"{corpus}_curves"] = figures.curves_figure(histories)
+    return drawn
+
+
+def _scaled_by_temperature(cell: Cell) -> pd.DataFrame | None:
+    """The predictions after temperature scaling, where every fold of every seed has a temperature."""
+    parts = []
+    for seed, table in cell.tables.items():
+        temperatures = {metrics["fold"]: metrics.get("temperature") for metrics in cell.metrics[seed]}
+        if any(temperatures.get(fold) is None for fold in table["fold"].unique()):
+            return None
+        parts.append(with_temperature(table, temperatures))
+    return pd.concat(parts)
+
+
+CAPTIONS = {
+    "rows": "WA of each row with its 95 % interval over speakers; the line is the reference.",
+    "confusion": "Confusion of the reference, all seeds together: share of each true emotion, and numbers of clips.",
+    "speakers": "Scores of each speaker, the reference.",
+    "reliability": "Reliability of the reference's probabilities; below, how many clips have which confidence.",
+    "curves": "Learning curves of the reference, one seed.",
+}
+
+
+def report_html(suite: Suite, drawn: dict[str, bytes], reading: str) -> str:
+    """The report as one page that needs nothing else."""
+    sections = []
+    for corpus in suite.corpora:
+        cell = suite.cells[suite.reference, corpus]
+        images = [
+            {
+                "data": base64.b64encode(drawn[f"{corpus}_{kind}"]).decode(),
+                "caption": caption,
+                "name": f"{corpus}_{kind}",
+            }
+            for kind, caption in CAPTIONS.items()
+            if f"{corpus}_{kind}" in drawn
+        ]
+        rows, warnings = diagnostics(cell)
+        notes = sorted({run["run"]["disclaimer"] for run in cell.runs.values() if run["run"].get("disclaimer")})
+        groups = suite.groups.query("row == @suite.reference and corpus == @corpus")
+        sections.append(
+            {
+                "corpus": corpus,
+                "images": images,
+                "diagnostics": rows if cell.metrics else None,
+                "warnings": warnings,
+                "notes": notes,
+                "groups": {kind: _group_rows(groups, kind) for kind in ("gender", "emotion")},
+            }
+        )
+    missing = [
+        f"{row} on {corpus}: {suite.cells[row, corpus].text('wa')}"
+        for row in suite.rows
+        for corpus in suite.corpora
+        if not suite.cells[row, corpus].tables
+    ]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        reference=suite.reference,
+        baseline=suite.baseline,
+        gain=_gain_text(suite.gain(suite.baseline)) if suite.baseline else "",
+        reading=reading,
+        table_1=table_1(suite, interval=True),
+        comparisons=comparisons_table(suite),
+        scores=seeds_table(suite),
+        languages=_language_rows(suite),
+        sections=sections,
+        missing=missing,
+    )
+
+
+def _group_rows(groups: pd.DataFrame, kind: str) -> list[list[str]] | None:
+    part = groups[groups["kind"] == kind]
+    names = ("recall", "precision", "f1") if kind == "emotion" else ("wa", "ua", "wf1", "gender_wa")
+    if part.empty:
+        return None
+    header = [kind, "clips", *(SCORE_NAMES.get(name, name) for name in names)]
+    values = [
+        [
+            line["group"],
+            str(line["num_utterances"]),
+            *("–" if pd.isna(line[name]) else f"{line[name]:.3f}" for name in names),
+        ]
+        for _, line in part.iterrows()
+    ]
+    return [header, *values]
+
+
+def _language_rows(suite: Suite) -> list[list[str]]:
+    part = suite.groups.query("kind == 'language'")
+    header = ["language", "corpora", "row", "clips", *(SCORE_NAMES[name] for name in SCORES)]
+    return [header] + [
+        [line["group"], line["corpus"], line["row"], str(line["num_utterances"]), *(f"{line[n]:.3f}" for n in SCORES)]
+        for _, line in part.sort_values(["group", "row"]).iterrows()
+    ]
+
+
+def main() -> None:
+    """Console entry."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ser_protocol.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="A suite's output folder.")
+    parser.add_argument("--reference", help="The row that the others are compared with (default: the full model).")
+    parser.add_argument("--baseline", help="The row that the mean gain is over (default: the reference's baseline).")
+    arguments = parser.parse_args()
+    try:
+        suite = read_suite_folder(arguments.folder, arguments.reference, arguments.baseline)
+    except ReportError as error:
+        sys.exit(f"report: {error}")
+    files = write_report(suite, arguments.folder / FOLDER)
+    print(markdown_table(table_1(suite, interval=True)))
+    print(
+        f"\n{_reading(suite)}\n\nWritten: {len(files)} files in {arguments.folder / FOLDER}, report.html among them."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The report of a suite: what it reads, what it refuses, and its tables, figures and page."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from markdown_tables import tables
+from PIL import Image
+
+from ser_protocol.report import (
+    Cell,
+    ReportError,
+    comparisons_table,
+    diagnostics,
+    latex,
+    main,
+    read_suite_folder,
+    scores_frame,
+    table_1,
+    write_report,
+)
+from ser_protocol.results import build_results
+from ser_protocol.statistics import holm, mean_gain, paired_difference, permutation_test
+
+EMOTIONS = ("anger", "fear", "sadness")
+
+
+def predictions(corpus: str, right: float, seed: int, speakers: int = 8, clips: int = 12) -> pd.DataFrame:
+    """Predictions of which the share `right` is right, each fold a speaker."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for speaker in range(speakers):
+        for clip in range(clips):
+            emotion = EMOTIONS[clip % 3]
+            answer = emotion if generator.random() < right else generator.choice(EMOTIONS)
+            gender = ("female", "male")[speaker % 2]
+            p = np.full(3, 0.1) + 0.7 * (np.array(EMOTIONS) == answer)
+            rows.append(
+                [f"{corpus}/{speaker}_{clip}", f"{corpus}/{speaker}", speaker, emotion, gender, answer, gender, *p]
+            )
+    names = ["utterance_id", "speaker_id", "fold", "emotion", "gender", "predicted_emotion", "predicted_gender"]
+    return pd.DataFrame(rows, columns=[*names, *(f"p_{emotion}" for emotion in EMOTIONS)])
+
+
+def write_run(folder, table: pd.DataFrame, language: str = "en", complete: bool = True, **fields) -> None:
+    """A run's folder as run_ser.py leaves it."""
+    metrics = [
+        {
+            "fold": int(fold),
+            "train_speakers": sorted(set(table["speaker_id"]) - set(rows["speaker_id"])),
+            "validation_speakers": [],
+            "test_speakers": sorted(set(rows["speaker_id"])),
+            "history": [{"epoch": 1, "train_loss": 2.0}, {"epoch": 2, "train_loss": 1.0, "grad_norm": 0.5}],
+            **fields,
+        }
+        for fold, rows in table.groupby("fold")
+    ]
+    run = {"corpus": "x", "protocol": "loso", "num_folds": len(metrics), "languages": [language]}
+    results = build_results(table, metrics, run | {"num_eligible_utterances": len(table)})
+    for fold in metrics:
+        place = folder / f"fold_{fold['fold']:02d}"
+        place.mkdir(parents=True)
+        (place / "metrics.json").write_text(json.dumps(fold))
+    if complete:
+        (folder / "results.json").write_text(json.dumps(results))
+        table.to_csv(folder / "predictions.csv", index=False)
+
+
+@pytest.fixture
+def suite_folder(tmp_path):
+    """Two corpora; the full model with two seeds, its baseline, an ablation that is half done, and a peer."""
+    for corpus, language in (("one", "en"), ("two", "de")):
+        for seed in (1, 2):
+            folder = tmp_path / corpus / "camulenet-small" / f"seed_{seed}"
+            write_run(folder, predictions(corpus, 0.8, seed), language)
+        folder = tmp_path / corpus / "camulenet-small-baseline" / "seed_1"
+        write_run(folder, predictions(corpus, 0.2, 3), language)
+    write_run(tmp_path / "one" / "camulenet-small-concat" / "seed_1", predictions("one", 0.5, 4), complete=False)
+    peer = tmp_path / "two" / "some-svm"
+    write_run(peer, predictions("two", 0.5, 5), "de")
+    return tmp_path
+
+
+def read(path):
+    return pd.read_csv(path, dtype={"fold": int})
+
+
+def test_the_table_is_the_statistics(suite_folder):
+    suite = read_suite_folder(suite_folder)
+    assert suite.corpora == ["one", "two"]
+    assert suite.rows == ["some-svm", "camulenet-small", "camulenet-small-baseline", "camulenet-small-concat"]
+    assert (suite.reference, suite.baseline) == ("camulenet-small", "camulenet-small-baseline")
+    full = [read(suite_folder / "one" / "camulenet-small" / f"seed_{seed}" / "predictions.csv") for seed in (1, 2)]
+    base = [read(suite_folder / "one" / "camulenet-small-baseline" / "seed_1" / "predictions.csv")]
+    right = [(table["emotion"] == table["predicted_emotion"]).mean() for table in full]
+    scores = suite.cells["camulenet-small", "one"].scores
+    assert scores["wa"]["value"] == pytest.approx(np.mean(right))
+    assert scores["wa"]["seed_sd"] == pytest.approx(np.std(right, ddof=1))
+    assert scores["wa"]["low"] < np.mean(right) < scores["wa"]["high"]
+
+    line = suite.comparisons.set_index(["row", "corpus"]).loc["camulenet-small-baseline", "one"]
+    assert line["wa_difference"] == pytest.approx(paired_difference(full, base)["wa"]["difference"])
+    assert line["wa_p"] == permutation_test(full, base)["wa"] == pytest.approx(2 / 2**8)
+    np.testing.assert_allclose(suite.comparisons["wa_p_holm"], holm(suite.comparisons["wa_p"]))
+    assert len(suite.comparisons) == 3  # the baseline twice, the peer once; no line for what is not complete
+
+    pairs = {
+        corpus: (suite.cells["camulenet-small", corpus].seeds, suite.cells["camulenet-small-baseline", corpus].seeds)
+        for corpus in ("one", "two")
+    }
+    assert suite.gain("camulenet-small-baseline")["wa"] == mean_gain(pairs)["wa"]
+
+
+def test_missing_cells_are_shown_as_missing(suite_folder):
+    suite = read_suite_folder(suite_folder)
+    rows = {row[0]: row[1:] for row in table_1(suite)}
+    assert rows["some-svm"][0] == "missing"
+    assert rows["camulenet-small-concat"] == ["seed 1: 8 folds, not pooled", "missing", ""]
+    value = suite.cells["camulenet-small", "two"].scores
+    assert rows["camulenet-small (2 seeds)"][1] == f"{value['wa']['value']:.3f} / {value['wf1']['value']:.3f}"
+    assert rows["camulenet-small-baseline"][0].split(" / ")[0].endswith("*")
+    assert rows["camulenet-small-baseline"][2].endswith("2 corpora")
+    frame = scores_frame(suite).set_index(["row", "corpus", "score"])
+    assert np.isnan(frame.loc[("some-svm", "one", "wa"), "value"])
+    assert frame.loc[("some-svm", "two", "wa"), "value"] > 0
+
+
+def test_what_is_written(suite_folder, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report", str(suite_folder)])
+    main()
+    printed = capsys.readouterr().out
+    folder = suite_folder / "report"
+    (table,) = tables((folder / "table_1.md").read_text())
+    assert "| camulenet-small (2 seeds) |" in printed and table[0][1] == "one, WA / WF1"
+    tex = (folder / "table_1.tex").read_text()
+    assert tex.count(r" \\") == 5 and r"\textsuperscript{*}" in tex
+    groups = pd.read_csv(folder / "groups.csv").set_index(["row", "corpus", "kind", "group"])
+    women = groups.loc[("camulenet-small-baseline", "one", "gender", "female")]
+    rows = read(suite_folder / "one" / "camulenet-small-baseline" / "seed_1" / "predictions.csv").query(
+        "gender == 'female'"
+    )
+    assert women["num_utterances"] == len(rows) == 48
+    assert women["wa"] == pytest.approx((rows["emotion"] == rows["predicted_emotion"]).mean(), abs=1e-6)
+    assert {"de", "en"} <= {group for *_, kind, group in groups.index if kind == "language"}
+    for path in (folder / "figures").glob("*.png"):
+        image = np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB"))
+        assert min(image.shape[:2]) > 200 and len(np.unique(image.reshape(-1, 3), axis=0)) > 20
+    names = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert names == {
+        f"{c}_{kind}" for c in ("one", "two") for kind in ("rows", "confusion", "speakers", "reliability", "curves")
+    }
+
+    page = (folder / "report.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # nothing is fetched
+    assert page.count("data:image/png;base64,") == len(names)
+    assert "camulenet-small-concat on one: seed 1: 8 folds, not pooled" in page
+    assert all(f'<th scope="col">{name}</th>' in page for name in ("p, Holm", "McNemar&#39;s p (secondary)"))
+    # A report beside the corpora is none of them.
+    assert read_suite_folder(suite_folder).corpora == ["one", "two"]
+
+
+def test_names_of_users_are_text(suite_folder):
+    (suite_folder / "two" / "some-svm").rename(suite_folder / "two" / "<b>svm_1")
+    suite = read_suite_folder(suite_folder)
+    write_report(suite, suite_folder / "report")
+    page = (suite_folder / "report" / "report.html").read_text()
+    assert "<b>svm" not in page and "&lt;b&gt;svm" in page
+    assert r"<b>svm\_1" in latex(table_1(suite), "")
+
+
+def test_diagnostics():
+    folds = [
+        {"fold": 0, "train": {"wa": 1.0}, "test": {"wa": 0.5, "co_attention_entropy": 0.99}, "history": []},
+        {"fold": 1, "train": {"wa": 0.9}, "test": {"wa": 0.7, "co_attention_entropy": 0.97}},
+    ]
+    folds[1]["history"] = [{"epoch": 1, "train_emotion_loss": 3.0}, {"epoch": 2, "train_emotion_loss": 1.5}]
+    rows, warnings = diagnostics(Cell("c", "r", metrics={"1": folds}))
+    values = dict(rows[1:])
+    assert values["WA on the training speakers"] == "0.950"
+    assert values["WA on the validation speakers"] == "not noted"
+    assert values["WA on unseen speakers"] == "0.600"
+    assert values["emotion loss in the last epoch (nats)"] == "1.500"
+    assert warnings[0].startswith("WA is 0.35 higher") and warnings[1].startswith("The co-attention's entropy is 98%")
+
+
+def test_comparisons_as_text(suite_folder):
+    header, *lines = comparisons_table(read_suite_folder(suite_folder))
+    assert len(header) == 10 and {len(line) for line in lines} == {10}
+    line = next(line for line in lines if line[:2] == ["camulenet-small-baseline", "one"])
+    assert re.fullmatch(r"\+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\)", line[2]) and line[3] == "0.008"
+
+
+def test_what_is_refused(suite_folder, tmp_path_factory):
+    with pytest.raises(ReportError, match="holds no runs"):
+        read_suite_folder(tmp_path_factory.mktemp("empty"))
+    with pytest.raises(ReportError, match="--reference: paper is none of the rows"):
+        read_suite_folder(suite_folder, "paper")
+    with pytest.raises(ReportError, match="--baseline: paper is none of the rows"):
+        read_suite_folder(suite_folder, baseline="paper")
+    run = suite_folder / "two" / "some-svm"
+    table = read(run / "predictions.csv")
+    table[:-1].to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(ReportError, match="predictions.csv has 95 of 96 eligible utterances"):
+        read_suite_folder(suite_folder)
+    pd.concat([table, table[:1]]).to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(ReportError, match=r"1 predicted more than once \(two/0_0\)"):
+        read_suite_folder(suite_folder)
+    table["utterance_id"] = table["utterance_id"].str.replace("two", "three")
+    table.to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(
+        ReportError, match="were tested on different clips: Of 96 eligible utterances: 96 not predicted"
+    ):
+        read_suite_folder(suite_folder)
