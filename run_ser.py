@@ -255,7 +255,8 @@ class DataArguments:
         default="speakers",
         metadata={
             "help": f"One of {', '.join(PROTOCOLS)}: groups of unseen speakers; one a fold; IEMOCAP's sessions; "
-            "EmoBox's folds; the corpus's own parts; random utterances (leaky, to compare)."
+            "EmoBox's folds; the corpus's own parts; one corpus or language left out of several; and, leaky, to "
+            "compare: random utterances, and the epoch chosen on the test speakers."
         },
     )
     num_folds: int | None = dataclasses.field(default=None, metadata={"help": "Default: the corpus's standard."})
@@ -322,14 +323,21 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         crop_s=presets.CROP_S.get(base),
         # What a frozen encoder reads is computed once, and altered by nothing.
         equalizer_db=None if pretrained else presets.EQUALIZER_DB.get(base),
-        train_on_validation=base in presets.TRAIN_ON_VALIDATION,
+        # Of test-selected, the validation part is the test part.
+        train_on_validation=base in presets.TRAIN_ON_VALIDATION and given.protocol != "test-selected",
         dataloader_pin_memory=torch.cuda.is_available(),
         **presets.TRAINING[base],
     )
     try:
-        return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+        model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     except ValueError as error:
         raise RunError(str(error)) from error
+    if model_args.train_on_validation and data_args.protocol == "test-selected":
+        raise RunError(
+            "--train_on_validation with --protocol test-selected would train on the test speakers, who choose the "
+            "epoch there: leave it out."
+        )
+    return model_args, data_args, training_args
 
 
 def flags_of(argv: list[str]) -> list[str]:
@@ -726,9 +734,11 @@ def leak_warnings(data_args: DataArguments, dataset, folds, source: ModelSource)
     """
     warnings = []
     if any(fold.leaky for fold in folds):
+        where = (
+            "validation part, which chooses the epoch" if data_args.protocol == "test-selected" else "training part"
+        )
         warnings.append(
-            f"Protocol {data_args.protocol}: test speakers are in the training part. These are not unseen-speaker "
-            "figures."
+            f"Protocol {data_args.protocol}: test speakers are in the {where}. These are not unseen-speaker figures."
         )
     tested = {speaker for fold in folds for speaker in speakers_of(dataset, fold.test)}
     met = sorted(tested & source.prior_speakers())

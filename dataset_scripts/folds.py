@@ -1,8 +1,8 @@
 """Folds: which utterances train, validate and test a model.
 
-Every protocol but `random` and `official` keeps the speakers of the three parts apart, so a test speaker is unseen: in
-neither training nor validation. The folds that published figures rest on lie in `splits/` as data, made from the
-table of speakers in `splits/speakers.json` by
+Every protocol but `random`, `test-selected` and `official` keeps the speakers of the three parts apart, so a test
+speaker is unseen: in neither training nor validation. The folds that published figures rest on lie in `splits/` as
+data, made from the table of speakers in `splits/speakers.json` by
 
     python -m dataset_scripts.folds                                      # every file of splits/ again
     python -m dataset_scripts.folds --corpus ravdess --data_dir DIR      # its speakers and its files from the corpus
@@ -37,7 +37,9 @@ from .schema import GENDERS, OTHERS, CorpusError, in_order
 
 logger = logging.getLogger(__name__)
 
-PROTOCOLS = ("speakers", "loso", "sessions", "emobox", "official", "random")
+CROSSED = {"cross-corpus": "corpus", "cross-language": "language"}  # what is left out: all that have one value of it
+LEAKY = ("random", "test-selected")
+PROTOCOLS = ("speakers", "loso", "sessions", "emobox", "official", *CROSSED, *LEAKY)
 # The folds of `splits/`: corpus -> protocol -> number of folds, for `speakers` also the default.
 STANDARD_FOLDS = {
     "iemocap": {"speakers": 10, "loso": 10, "sessions": 5, "emobox": 5},
@@ -92,10 +94,13 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
             the other, with every other corpus in training).
         protocol: `loso`, one test speaker a fold; `speakers`, `num_folds` groups of speakers balanced in gender;
             `sessions`, the speakers of one session a fold; `emobox`, the folds that EmoBox published; `official`, the
-            corpus's own parts as one fold; `random`, utterances dealt at random, class by class, without regard to
-            speakers: deliberately leaky, for showing what leaks are worth.
-        num_folds: for `speakers` and `random`; by default the corpus's standard (`STANDARD_FOLDS`), else 10, or as
-            many as there are speakers, if these are fewer. The other protocols say themselves how many there are.
+            corpus's own parts as one fold; `cross-corpus` and `cross-language`, every speaker of one corpus or
+            language a fold, the others in training. Deliberately leaky, for showing what leaks are worth: `random`,
+            utterances dealt at random, class by class, without regard to speakers; `test-selected`, the test speakers
+            of `speakers` as the validation part, too, and everybody else in training.
+        num_folds: for `speakers`, `random` and `test-selected`; by default the corpus's standard (`STANDARD_FOLDS`),
+            else 10, or as many as there are speakers, if these are fewer. The other protocols say themselves how many
+            there are.
         seed: 0 keeps the natural order of the speakers; any other shuffles them. For `random` always a shuffle.
 
     Raises:
@@ -109,7 +114,7 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
     of_corpus = defaultdict(dict)
     for name, speaker in speakers.items():
         of_corpus[name.split("/")[0]][name] = speaker
-    if num_folds is None and protocol in ("speakers", "random"):
+    if num_folds is None and protocol in ("speakers", *LEAKY):
         standard = STANDARD_FOLDS.get(next(iter(of_corpus)), {}).get("speakers", 10) if len(of_corpus) == 1 else 10
         num_folds = min(standard, *(len(_named(group)) for group in of_corpus.values()))
 
@@ -119,10 +124,16 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
         if num_folds not in (None, 1):
             raise CorpusError(f"official has 1 fold, not {num_folds}; leave num_folds out")
         rows = [_official_rows(dataset)]
+    elif protocol in CROSSED:
+        parts = crossed_parts(speakers, _values_of(dataset, CROSSED[protocol]), seed)
+        if num_folds not in (None, len(parts)):
+            raise CorpusError(f"{protocol} has {len(parts)} folds here, not {num_folds}; leave num_folds out")
+        rows = [_rows_of(fold, speaker_ids) for fold in parts]
     else:
+        of_speakers = "speakers" if protocol == "test-selected" else protocol
         parts_of = {
-            corpus: _committed_parts(dataset, corpus, group, protocol, num_folds, seed)
-            or speaker_parts(group, protocol, num_folds, seed)
+            corpus: _committed_parts(dataset, corpus, group, of_speakers, num_folds, seed)
+            or speaker_parts(group, of_speakers, num_folds, seed)
             for corpus, group in of_corpus.items()
         }
         if protocol == "loso":
@@ -141,13 +152,12 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
                 {part: [name for fold in folds for name in fold[part]] for part in PARTS}
                 for folds in zip(*parts_of.values())
             ]
-        rows = []
-        for fold in parts:
-            part_of = {name: part for part in PARTS for name in fold[part]}
-            rows.append({part: [] for part in PARTS})
-            for row, name in enumerate(speaker_ids):
-                if name in part_of:
-                    rows[-1][part_of[name]].append(row)
+        rows = [_rows_of(fold, speaker_ids) for fold in parts]
+    if protocol == "test-selected":
+        rows = [
+            {"train": sorted([*fold["train"], *fold["validation"]]), "validation": fold["test"], "test": fold["test"]}
+            for fold in rows
+        ]
     folds = []
     for index, of_fold in enumerate(rows):
         met = {speaker_ids[row] for part in ("train", "validation") for row in of_fold[part]}
@@ -167,6 +177,73 @@ def speaker_table(dataset: datasets.Dataset) -> dict[str, Speaker]:
         if session is not None:
             sessions[speaker].add(session)
     return {name: Speaker(genders[name], tuple(sorted(sessions[name])), counts[name]) for name in sorted(genders)}
+
+
+def crossed_parts(
+    speakers: Mapping[str, Speaker], value_of: Mapping[str, str], seed: int = 0
+) -> list[dict[str, list[str]]]:
+    """The folds of `cross-corpus` and `cross-language`.
+
+    Args:
+        speakers: `<corpus>/<speaker>` -> what the rule depends on.
+        value_of: `<corpus>/<speaker>` -> corpus or language.
+        seed: see `speaker_parts`.
+
+    Returns:
+        One dictionary a fold, of one value each, in sorted order: the speakers of "train", "validation" and "test",
+        sorted. Validation is the first pair of the order of the next corpus, in cyclic order, that has another value
+        and four speakers who can be told apart; there is none if no corpus has. Unknown people train, but not beside
+        test speakers of their own corpus or language.
+
+    Raises:
+        CorpusError: there is only one value, or nobody with a value can be tested.
+    """
+    values = sorted(set(value_of.values()))
+    if len(values) < 2:
+        raise CorpusError(f"all speakers are of {values[0]}: to leave one out and train on others takes two or more")
+    parts = []
+    for place, value in enumerate(values):
+        test = sorted(_named({name: speakers[name] for name in speakers if value_of[name] == value}))
+        if not test:
+            raise CorpusError(f"nobody knows who the speakers of {value} are: they are trained on and never tested")
+        train = {name for name in speakers if value_of[name] != value}
+        validation = []
+        for other in [*values[place + 1 :], *values[:place]]:
+            corpora = defaultdict(dict)
+            for name in sorted(_named({name: speakers[name] for name in train if value_of[name] == other})):
+                corpora[name.split("/")[0]][name] = speakers[name]
+            units = [_validation_units(group, seed) for group in corpora.values() if len(group) >= 4]
+            if units:
+                validation = sorted(units[0][0])
+                break
+        parts.append({"train": sorted(train - set(validation)), "validation": validation, "test": test})
+    return parts
+
+
+def _validation_units(speakers: Mapping[str, Speaker], seed: int) -> list[Sequence[str]]:
+    """Who can validate together, of one corpus: those who share sessions, else pairs of a man and a woman."""
+    linked = [unit for unit in _linked(speakers) if len(unit) > 1]
+    order, pairs = _gender_order(speakers, seed)
+    return linked or pairs or [order[:2]]
+
+
+def _values_of(dataset: datasets.Dataset, column: str) -> dict[str, str]:
+    """speaker_id -> the one value of a column."""
+    values = {}
+    for speaker, value in zip(dataset["speaker_id"][:], dataset[column][:]):
+        if values.setdefault(speaker, value) != value:
+            raise CorpusError(f"{speaker} has more than one {column}: {values[speaker]} and {value}")
+    return values
+
+
+def _rows_of(fold: Mapping[str, Sequence[str]], speaker_ids: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each part, of the speakers of each part."""
+    part_of = {name: part for part in PARTS for name in fold[part]}
+    rows = {part: [] for part in PARTS}
+    for row, name in enumerate(speaker_ids):
+        if name in part_of:
+            rows[part_of[name]].append(row)
+    return rows
 
 
 def speaker_parts(
@@ -348,9 +425,9 @@ def _check(folds: Sequence[Fold], dataset: datasets.Dataset, speaker_ids: Sequen
     emotions = dataset["emotion"][:]
     present = set(emotions)
     for fold in folds:
-        rows = [*fold.train, *fold.validation, *fold.test]
+        rows = [*fold.train, *fold.test, *(fold.validation if fold.protocol != "test-selected" else [])]
         assert len(rows) == len(set(rows)), "a row is in two parts"
-        if fold.protocol not in ("random", "official"):
+        if fold.protocol not in ("official", *LEAKY):
             train, validation = ({speaker_ids[row] for row in part} for part in (fold.train, fold.validation))
             assert not fold.leaky and not train & validation, "a speaker is in two parts"
         missing = present - {emotions[row] for row in fold.train}
@@ -450,7 +527,7 @@ def main() -> None:
     )
     parser.add_argument("--corpus", choices=CORPORA, help="default: every corpus of speakers.json")
     parser.add_argument("--data_dir", help="folder that holds the corpus; its entry in speakers.json is made anew")
-    parser.add_argument("--protocol", choices=[name for name in PROTOCOLS if name not in ("official", "random")])
+    parser.add_argument("--protocol", choices=("speakers", "loso", "sessions", "emobox"))
     parser.add_argument("--num_folds", type=int, help="default: the corpus's standard")
     parser.add_argument("--output_dir", type=Path, default=SPLITS, help="default: the package's own splits folder")
     arguments = parser.parse_args()

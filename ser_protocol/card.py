@@ -7,7 +7,16 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .metrics.ser_metrics import SCORES
-from .results import calibration_line, data_lines, emotions_table, reading, run_table, scores_table, speakers_text
+from .results import (
+    calibration_line,
+    corpora_table,
+    data_lines,
+    emotions_table,
+    reading,
+    run_table,
+    scores_table,
+    speakers_text,
+)
 from .tables import SCORE_NAMES, joined, markdown_table, score_text, value_text
 
 CARD_TEMPLATE = Path(__file__).with_name("templates") / "model_card.md"
@@ -21,6 +30,9 @@ PROTOCOLS = {
     "sessions": "Each fold tests the speakers of one session.",
     "emobox": "The test speakers of each fold are those that EmoBox published.",
     "official": "The parts are the corpus's own.",
+    "cross-corpus": "Each fold tests all speakers of one corpus on a model trained on the other corpora.",
+    "cross-language": "Each fold tests all speakers of one language on a model trained on the other languages.",
+    "test-selected": "The epoch is chosen on the test speakers themselves: this shows what that leak is worth.",
     "random": "Utterances are dealt to folds at random, whoever speaks: this shows what a leak is worth.",
 }
 
@@ -73,6 +85,7 @@ def model_card(results, checkpoint=None, model_id=None, published="final", code=
         validated=bool(results["folds"]) and all(row["validation_speakers"] for row in results["folds"]["rows"]),
         scores=scores_table(results) if results["pooled"] else "",
         reading=reading(results) if results["pooled"] else "",
+        corpora=corpora_table(results) if results.get("per_corpus") else "",
         emotions=emotions_table(results) if results["pooled"] else "",
         calibration=calibration_line(results["calibration"]) if results.get("calibration") else "",
         run_table=run_table(run),

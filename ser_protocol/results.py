@@ -10,6 +10,7 @@ from .statistics import (
     MIN_SPEAKERS,
     bootstrap_over_speakers,
     check_predictions,
+    corpus_of,
     emotion_confusion,
     fold_scores,
     majority_class_scores,
@@ -65,7 +66,9 @@ def build_results(predictions, fold_metrics, run):
     Returns:
         `dict`: `format_version`; `run`; `incomplete`, `None` or a sentence that says why there are no pooled figures;
         `pooled`, `{score: {value, low, high}}`; `interval`, how `low` and `high` came about; `folds`, `{rows, mean,
-        sd}`; `majority_class`; `per_emotion`, `{emotion: {recall, num_utterances}}`; `confusion_matrix`, `{labels,
+        sd}`; `majority_class`; `per_corpus`,
+        `{corpus: {score: {value, low, high}, "num_utterances", "num_speakers"}}` of several corpora tested, else
+        `None`; `per_emotion`, `{emotion: {recall, num_utterances}}`; `confusion_matrix`, `{labels,
         counts}` with a row per true emotion; `calibration`, from `calibration.run_calibration` (`None` for predictions
         without probabilities); `unseen_speakers`, whether no test speaker is in its fold's training or
         validation part (`None` if the folds do not name them); `warnings`.
@@ -78,6 +81,7 @@ def build_results(predictions, fold_metrics, run):
         "interval": None,
         "folds": None,
         "majority_class": None,
+        "per_corpus": None,
         "per_emotion": None,
         "confusion_matrix": None,
         "calibration": None,
@@ -123,6 +127,7 @@ def _pooled(predictions):
         "pooled": {name: {"value": value, **(intervals[name] or none)} for name, value in values.items()},
         "interval": {"method": "95 % percentile bootstrap over speakers", **bootstrap},
         "majority_class": majority_class_scores(predictions),
+        "per_corpus": _per_corpus(predictions),
         "per_emotion": {
             label: {"recall": counts[row, row] / support[row], "num_utterances": support[row]}
             for row, label in enumerate(labels)
@@ -130,6 +135,22 @@ def _pooled(predictions):
         },
         "confusion_matrix": {"labels": labels, "counts": counts},
     }
+
+
+def _per_corpus(predictions):
+    corpora = corpus_of(predictions)
+    if corpora.nunique() < 2:
+        return None
+    scores = {}
+    for corpus, rows in predictions.groupby(corpora):
+        values, bootstrap = pooled_scores(rows), bootstrap_over_speakers(rows)
+        none = {"low": None, "high": None}
+        scores[corpus] = {
+            **{name: {"value": value, **(bootstrap["intervals"][name] or none)} for name, value in values.items()},
+            "num_utterances": len(rows),
+            "num_speakers": bootstrap["num_speakers"],
+        }
+    return scores
 
 
 def _folds(predictions, fold_metrics):
@@ -176,6 +197,8 @@ def results_markdown(results):
     parts = [f"# {run['corpus']}: results", *_banner(results)]
     if results["pooled"]:
         parts += ["## Pooled over all folds", scores_table(results), reading(results)]
+    if results.get("per_corpus"):
+        parts += ["## Corpora", corpora_table(results)]
     if results["folds"]:
         parts += ["## Folds", _folds_table(results)]
     if results["pooled"]:
@@ -301,6 +324,21 @@ def _folds_table(results):
         cost = [scaled_text(row["train_s"], 60, 1), scaled_text(row["peak_memory_bytes"], 1e6, 0)]
         people = [speakers_text(row["test_speakers"]), speakers_text(row["validation_speakers"])]
         rows.append([row["fold"], *people, sizes, epochs, *(score_text(row[name]) for name in names), *cost])
+    return markdown_table(rows)
+
+
+def corpora_table(results):
+    """Markdown table of the scores on each corpus tested, with their intervals over its speakers."""
+    corpora = results["per_corpus"]
+    names = [name for name in SCORE_NAMES if any(scores[name]["value"] is not None for scores in corpora.values())]
+    rows = [["corpus", "utterances", "speakers", *(f"{SCORE_NAMES[name]} (95 % interval)" for name in names)]]
+    for corpus, scores in corpora.items():
+        cells = [
+            score_text(scores[name]["value"])
+            + ("" if scores[name]["low"] is None else f" ({scores[name]['low']:.3f} to {scores[name]['high']:.3f})")
+            for name in names
+        ]
+        rows.append([corpus, scores["num_utterances"], scores["num_speakers"], *cells])
     return markdown_table(rows)
 
 

@@ -60,6 +60,11 @@ def check_predictions(predictions, utterance_ids):
         raise ValueError(f"Of {len(eligible)} eligible utterances: " + "; ".join(found) + ".")
 
 
+def corpus_of(predictions):
+    """The corpus of each clip, from its speaker's id: a Series."""
+    return predictions["speaker_id"].str.split("/").str[0].rename("corpus")
+
+
 def pooled_scores(tables):
     """Scores over all rows together; of several seeds their mean.
 

@@ -393,7 +393,7 @@ def test_impossible_requests_are_refused():
     for protocol in ("speakers", "loso"):
         with pytest.raises(CorpusError, match="nobody knows who the speakers are"):
             get_folds(make_dataset({"tiny/others": Speaker(None)}), protocol)
-    for protocol in ("cross-corpus", "LOSO"):
+    for protocol in ("crosscorpus", "LOSO"):
         with pytest.raises(CorpusError, match=f"unknown protocol '{protocol}'; there are speakers, loso, sessions"):
             get_folds(dataset, protocol)
 
@@ -762,3 +762,69 @@ def test_command_reads_the_corpus(tmp_path, monkeypatch):
     made = {path.name: path.read_bytes() for path in (tmp_path / "splits").iterdir()}
     names = ("emodb_loso_10.json", "emodb_speakers_10.json", "speakers.json")
     assert made == {name: (folds.SPLITS / name).read_bytes() for name in names}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Corpora and languages left out
+
+
+def with_languages(dataset, languages):
+    """`languages`: corpus -> language."""
+    return dataset.add_column("language", [languages[corpus] for corpus in dataset["corpus"]])
+
+
+def test_one_corpus_left_out():
+    dataset = make_dataset(RAVDESS | EMODB | BHAVVANI)
+    parts = [
+        {part: speakers_of(dataset, getattr(f, part)) for part in PARTS} for f in get_folds(dataset, "cross-corpus")
+    ]
+    bhavvani, emodb, ravdess = parts
+    # bhavvani's unknown people are in no part of the fold that tests it, and train in the others
+    assert bhavvani["test"] == sorted(set(BHAVVANI) - {"bhavvani/others"})
+    assert bhavvani["validation"] == ["emodb/03", "emodb/08"]
+    assert bhavvani["train"] == sorted({*EMODB, *RAVDESS} - {"emodb/03", "emodb/08"})
+    assert emodb["test"] == sorted(EMODB) and emodb["validation"] == ["ravdess/01", "ravdess/02"]
+    assert "bhavvani/others" in emodb["train"]
+    assert ravdess["test"] == sorted(RAVDESS)
+    assert ravdess["validation"] == ["bhavvani/indira", "bhavvani/maya"]  # the first man and the first woman
+    with pytest.raises(CorpusError, match="cross-corpus has 3 folds here, not 2"):
+        get_folds(dataset, "cross-corpus", 2)
+
+
+def test_one_language_left_out():
+    dataset = with_languages(
+        make_dataset(RAVDESS | EMODB | IEMOCAP), {"ravdess": "en", "emodb": "de", "iemocap": "en"}
+    )
+    german, english = get_folds(dataset, "cross-language")
+    assert speakers_of(dataset, german.test) == sorted(EMODB)
+    # of the next language's first corpus, those who share a session
+    assert speakers_of(dataset, german.validation) == ["iemocap/Ses01F", "iemocap/Ses01M"]
+    assert speakers_of(dataset, english.test) == sorted({*RAVDESS, *IEMOCAP})
+    assert not german.leaky and not english.leaky
+
+
+def test_nothing_to_leave_out():
+    with pytest.raises(CorpusError, match="all speakers are of emodb"):
+        get_folds(make_dataset(EMODB), "cross-corpus")
+    dataset = make_dataset(of_genders({"a/1": "male", "a/2": "female"}), repeats=1)
+    dataset = dataset.add_column("language", ["en", "en", "en", "de"])
+    with pytest.raises(CorpusError, match="a/2 has more than one language: en and de"):
+        get_folds(dataset, "cross-language")
+
+
+def test_a_corpus_of_three_cannot_validate():
+    few = of_genders({"a/1": "male", "a/2": "female", "a/3": "male", "b/1": "male", "b/2": "female"})
+    assert [fold.validation for fold in get_folds(make_dataset(few), "cross-corpus")] == [[], []]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The epoch chosen on the test speakers
+
+
+def test_the_test_part_validates():
+    dataset = make_dataset(RAVDESS)
+    honest = get_folds(dataset, "speakers", 12)
+    for fold, fair in zip(get_folds(dataset, "test-selected"), honest, strict=True):
+        assert fold.test == fold.validation == fair.test
+        assert fold.train == sorted([*fair.train, *fair.validation])
+        assert fold.leaky and not fair.leaky

@@ -207,7 +207,7 @@ def test_the_final_model_trains_for_the_median_best_epoch(finished_run, tmp_path
     best = [read_json(finished_run / f"fold_{index:02d}" / "metrics.json")["best_epoch"] for index in range(3)]
     history = read_json(finished_run / "final" / "training.json")["history"]
     assert [epoch["epoch"] for epoch in history] == list(range(1, sorted(best)[1] + 1))
-    assert all(set(epoch) == {"epoch", "train_loss"} for epoch in history)
+    assert all(not any(name.startswith("validation") for name in epoch) for epoch in history)
     model, report = AutoModelForAudioClassification.from_pretrained(finished_run / "final", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     first = AutoModelForAudioClassification.from_pretrained(finished_run / "fold_00")
@@ -222,7 +222,8 @@ def test_validation_speakers_can_be_trained_on(ravdess, tmp_path, folds, dataset
     assert (metrics["train_speakers"], metrics["validation_speakers"]) == (seen, [])
     assert (metrics["num_train"], metrics["num_validation"], metrics["num_test"]) == (32, 0, 16)
     assert metrics["best_epoch"] is None and "validation" not in metrics
-    assert [set(epoch) for epoch in metrics["history"]] == [{"epoch", "train_loss"}] * 2
+    assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2]
+    assert not any(name.startswith("validation") for epoch in metrics["history"] for name in epoch)
     config = AutoConfig.from_pretrained(tmp_path / "fold_01")
     assert config.training_speakers == seen
     assert (config.branches, config.fusion) == (["mfcc"], "concat")
@@ -357,6 +358,26 @@ def test_protocol_random_marks_every_output(random_run):
     for name in ("results.md", "README.md", "fold_00/README.md", "fold_01/README.md", "final/README.md"):
         text = (random_run / name).read_text()
         assert "Protocol random" in text and "not unseen-speaker figures" in text, name
+
+
+def test_an_epoch_chosen_on_the_test_speakers_marks_every_output(ravdess, tmp_path, monkeypatch):
+    monkeypatch.setattr("tiny_runs.presets.TRAIN_ON_VALIDATION", ("camulenet-small",))
+    arguments = ("--protocol", "test-selected", "--num_folds", 2, "--output_dir", tmp_path / "out")
+    call(*ravdess, *arguments, "--final_model", "none")
+    results = read_json(tmp_path / "out" / "results.json")
+    assert results["unseen_speakers"] is False and results["run"]["train_on_validation"] is False
+    assert results["run"]["audit"]["verdict"].startswith("LEAK: 3 of 3 test speakers are in the validation part")
+    for name in ("results.md", "README.md", "fold_00/README.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "Protocol test-selected: test speakers are in the validation part" in text, name
+        assert "not unseen-speaker figures" in text, name
+    for fold in (0, 1):
+        metrics = read_json(tmp_path / "out" / f"fold_{fold:02d}" / "metrics.json")
+        assert metrics["validation_speakers"] == metrics["test_speakers"]
+        assert set(metrics["train_speakers"]).isdisjoint(metrics["test_speakers"])
+        assert metrics["best_epoch"] is not None and metrics["validation"]["wa"] == metrics["test"]["wa"]
+    message = refusal(*ravdess, *arguments, "--train_on_validation", "true")
+    assert "would train on the test speakers" in message
 
 
 def test_a_single_task_says_nothing_of_gender(random_run):
@@ -512,6 +533,36 @@ def test_two_corpora_under_a_label_map(ravdess, emodb, tmp_path):
     # Fold k of both together: each fold tests speakers of both.
     for _, rows in table.groupby("fold"):
         assert {name.split("/")[0] for name in rows["speaker_id"]} == {"ravdess", "emodb"}
+
+
+def test_each_corpus_tested_by_a_model_of_the_other(ravdess, emodb, tmp_path):
+    data = ("--corpus", "ravdess", "emodb", "--data_dir", ravdess[3], emodb[3], "--cache_dir", ravdess[5])
+    (tmp_path / "map.yaml").write_text("neutral: neutral\nanger: anger\nboredom: neutral\n")
+    out = tmp_path / "out"
+    options = ("--label_map", tmp_path / "map.yaml", "--protocol", "cross-corpus", "--num_train_epochs", 1)
+    call(*data, *options, "--final_model", "none", "--output_dir", out)
+    results = read_json(out / "results.json")
+    assert results["unseen_speakers"] is True and results["run"]["num_folds"] == 2
+    folds = [read_json(out / f"fold_{fold:02d}" / "metrics.json") for fold in (0, 1)]
+    corpora = [
+        {part: {name.split("/")[0] for name in fold[f"{part}_speakers"]} for part in ("train", "validation", "test")}
+        for fold in folds
+    ]
+    assert corpora == [
+        {"train": {"ravdess"}, "validation": {"ravdess"}, "test": {"emodb"}},
+        {"train": {"emodb"}, "validation": {"emodb"}, "test": {"ravdess"}},
+    ]
+    table = read_predictions(out / "predictions.csv")
+    for corpus, rows in table.groupby(table["speaker_id"].str.split("/").str[0]):
+        scores = results["per_corpus"][corpus]
+        assert scores["wa"]["value"] == pytest.approx(
+            accuracy_score(rows["emotion"], rows["predicted_emotion"]), abs=1e-6
+        )
+        assert (scores["num_utterances"], scores["num_speakers"]) == (len(rows), rows["speaker_id"].nunique())
+        for name in ("results.md", "README.md"):
+            line = f"| {corpus} | {len(rows)} | {rows['speaker_id'].nunique()} | {scores['wa']['value']:.3f} ("
+            assert line in (out / name).read_text()
+    assert "Each fold tests all speakers of one corpus" in (out / "README.md").read_text()
 
 
 def test_unknown_people_train_and_are_not_in_the_headline(tmp_path):
