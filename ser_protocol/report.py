@@ -9,6 +9,8 @@ row without seeds, like a peer. Written to OUT/report/:
 - table_1.md, table_1.tex, table_1.csv: WA and WF1 of each row on each corpus, as in the paper's Table 1;
 - scores.csv, comparisons.csv, groups.csv: every score with its interval; each row against the reference; scores of
   each speaker, gender, language and emotion;
+- crossed.csv, where a run tests a corpus that it was not trained on (`--protocol cross-corpus`): scores by the corpora
+  of training and test;
 - figures/*.png.
 
 Scores of a cell are means over the training seeds that are there. What is missing is shown as missing.
@@ -33,6 +35,7 @@ from .presets import PRESETS
 from .statistics import (
     bootstrap_over_speakers,
     check_predictions,
+    corpus_of,
     emotion_scores,
     group_scores,
     holm,
@@ -187,6 +190,19 @@ class Suite:
         columns = ["row", "corpus", "kind", "group", "num_utterances", *_group_scores(parts)]
         return pd.concat(parts)[columns].astype({"num_utterances": int})
 
+    @cached_property
+    def crossed(self) -> pd.DataFrame:
+        """
+        Scores by what was trained on, `train` ("emodb + ravdess"), and tested on, `test`, of every row and set of
+        classes with a test corpus that is not among the training's: with `wa_low` and `wa_high`, and for comparison
+        those of the same classes with it.
+        """
+        lines = [line for cell in self.cells.values() if cell.tables for line in _crossed_lines(cell)]
+        table = pd.DataFrame(lines, columns=CROSSED_COLUMNS).drop_duplicates(CROSSED_COLUMNS[:4])
+        foreign = [test not in train.split(" + ") for train, test in zip(table["train"], table["test"])]
+        kept = table[foreign][["row", "classes"]].drop_duplicates()
+        return table.merge(kept, on=["row", "classes"])
+
     def _languages(self, row: str) -> list[pd.DataFrame]:
         """Mean over the corpora of one language, for each language with a complete run."""
         languages = {}
@@ -210,6 +226,32 @@ class Suite:
             )
             for language, cells in languages.items()
         ]
+
+
+CROSSED_COLUMNS = ["row", "classes", "train", "test", "num_utterances", *SCORES, "wa_low", "wa_high"]
+
+
+def _crossed_lines(cell: Cell) -> list[dict]:
+    """Scores of a cell by the corpora that its folds trained on and tested."""
+    tables = []
+    for seed, table in cell.tables.items():
+        speakers = {metrics["fold"]: metrics.get("train_speakers") or [] for metrics in cell.metrics[seed]}
+        train = {fold: " + ".join(sorted({name.split("/")[0] for name in names})) for fold, names in speakers.items()}
+        tables.append(table.assign(train=table["fold"].map(train), test=corpus_of(table)))
+    classes = " ".join(name[2:] for name in tables[0].columns if name.startswith("p_"))
+    lines = []
+    for train, test in tables[0][["train", "test"]].drop_duplicates().itertuples(index=False):
+        parts = [table[(table["train"] == train) & (table["test"] == test)] for table in tables]
+        wa = bootstrap_over_speakers(parts)["intervals"]["wa"] or {"low": None, "high": None}
+        scores = {name: value for name, value in pooled_scores(parts).items() if name in SCORES}
+        values = {"num_utterances": len(parts[0]), **scores, "wa_low": wa["low"], "wa_high": wa["high"]}
+        lines.append({"row": cell.row, "classes": classes, "train": train, "test": test, **values})
+    return lines
+
+
+def cross_corpus_matrix(crossed: pd.DataFrame, score: str = "wa") -> pd.DataFrame:
+    """A score by training (rows) and test corpus (columns), of one row and set of classes of `Suite.crossed`."""
+    return crossed.pivot(index="train", columns="test", values=score)
 
 
 def _group_scores(parts: list[pd.DataFrame]) -> list[str]:
@@ -487,6 +529,7 @@ def write_report(suite: Suite, folder: Path) -> list[Path]:
         "table_1.csv": pd.DataFrame(rows[1:], columns=["row", *rows[0][1:]]).to_csv(index=False),
         "scores.csv": scores_frame(suite).to_csv(index=False, float_format="%.6f"),
         "comparisons.csv": suite.comparisons.to_csv(index=False, float_format="%.6f"),
+        **({"crossed.csv": suite.crossed.to_csv(index=False, float_format="%.6f")} if len(suite.crossed) else {}),
         "groups.csv": suite.groups.to_csv(index=False, float_format="%.6f"),
         **{f"figures/{name}.png": content for name, content in drawn.items()},
         "report.html": report_html(suite, drawn, reading),
@@ -516,6 +559,8 @@ def _reading(suite: Suite) -> str:
 def _figures(suite: Suite) -> dict:
     """The figures by name: of all rows on each corpus, and of the reference alone."""
     drawn = {}
+    for number, (classes, table) in enumerate(_crossed_of(suite, suite.reference)):
+        drawn[f"crossed_{number}"] = figures.matrix_figure(cross_corpus_matrix(table), f"WA, {len(classes)} classes")
     for corpus in suite.corpora:
         complete = {
             row: suite.cells[row, corpus].scores["wa"] for row in suite.rows if suite.cells[row, corpus].tables
@@ -536,6 +581,12 @@ def _figures(suite: Suite) -> dict:
         if histories:
             drawn[f"{corpus}_curves"] = figures.curves_figure(histories)
     return drawn
+
+
+def _crossed_of(suite: Suite, row: str) -> list[tuple[list[str], pd.DataFrame]]:
+    """A row's lines of `Suite.crossed` for each set of classes."""
+    table = suite.crossed[suite.crossed["row"] == row]
+    return [(classes.split(), lines) for classes, lines in table.groupby("classes")]
 
 
 def _scaled_by_temperature(cell: Cell) -> pd.DataFrame | None:
@@ -601,6 +652,11 @@ def report_html(suite: Suite, drawn: dict[str, bytes], reading: str) -> str:
         comparisons=comparisons_table(suite),
         scores=seeds_table(suite),
         languages=_language_rows(suite),
+        crossed=_crossed_rows(suite),
+        heat_maps=[
+            {"data": base64.b64encode(drawn[f"crossed_{number}"]).decode(), "classes": ", ".join(classes)}
+            for number, (classes, _) in enumerate(_crossed_of(suite, suite.reference))
+        ],
         sections=sections,
         missing=missing,
     )
@@ -621,6 +677,20 @@ def _group_rows(groups: pd.DataFrame, kind: str) -> list[list[str]] | None:
         for _, line in part.iterrows()
     ]
     return [header, *values]
+
+
+def _crossed_rows(suite: Suite) -> list[list[str]]:
+    header = ["row", "trained on", "tested on", "classes", "clips", "WA (95 %)", "UA", "WF1"]
+    return [header] + [
+        [line["row"], line["train"], line["test"], str(len(line["classes"].split())), str(line["num_utterances"])]
+        + [_crossed_wa(line), *(f"{line[name]:.3f}" for name in ("ua", "wf1"))]
+        for _, line in suite.crossed.iterrows()
+    ]
+
+
+def _crossed_wa(line: pd.Series) -> str:
+    interval = "" if pd.isna(line["wa_low"]) else f" ({line['wa_low']:.3f} to {line['wa_high']:.3f})"
+    return f"{line['wa']:.3f}{interval}"
 
 
 def _language_rows(suite: Suite) -> list[list[str]]:

@@ -10,10 +10,12 @@ import pytest
 from markdown_tables import tables
 from PIL import Image
 
+from ser_protocol.figures import matrix_figure
 from ser_protocol.report import (
     Cell,
     ReportError,
     comparisons_table,
+    cross_corpus_matrix,
     diagnostics,
     latex,
     main,
@@ -191,6 +193,31 @@ def test_comparisons_as_text(suite_folder):
     assert len(header) == 10 and {len(line) for line in lines} == {10}
     line = next(line for line in lines if line[:2] == ["camulenet-small-baseline", "one"])
     assert re.fullmatch(r"\+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\)", line[2]) and line[3] == "0.008"
+
+
+def test_across_corpora(tmp_path):
+    both = pd.concat([predictions("one", 0.6, 1).assign(fold=0), predictions("two", 0.4, 2).assign(fold=1)])
+    write_run(tmp_path / "one+two" / "camulenet-small" / "seed_1", both)
+    write_run(tmp_path / "one" / "camulenet-small" / "seed_1", predictions("one", 0.9, 3))
+    suite = read_suite_folder(tmp_path)
+    matrix = cross_corpus_matrix(suite.crossed)
+    right = both["emotion"] == both["predicted_emotion"]
+    assert matrix.loc["two", "one"] == pytest.approx(right[both["fold"] == 0].mean())
+    assert matrix.loc["one", "two"] == pytest.approx(right[both["fold"] == 1].mean())
+    assert matrix.loc["one", "one"] > 0.85 and np.isnan(matrix.loc["two", "two"])
+    assert set(suite.crossed["classes"]) == {"anger fear sadness"}
+    write_report(suite, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Across corpora" in page and len(pd.read_csv(tmp_path / "report" / "crossed.csv")) == 3
+    texts = [text.get_text() for text in matrix_figure(matrix).axes[0].texts]
+    assert texts == [f"{matrix.loc['one', 'one']:.3f}", f"{matrix.loc['one', 'two']:.3f}"] + [
+        f"{matrix.loc['two', 'one']:.3f}",
+        "missing",
+    ]
+
+
+def test_within_corpora_alone_nothing_is_crossed(suite_folder):
+    assert read_suite_folder(suite_folder).crossed.empty
 
 
 def test_what_is_refused(suite_folder, tmp_path_factory):
