@@ -15,14 +15,14 @@ TRAIN = [
     "matplotlib>=3.9",
     "pandas>=2.2",
     "PyYAML>=6.0",
+    "scikit-learn>=1.6",
     "scipy>=1.13",
     "torchaudio>=2.9",
 ]
 LORA = [*TRAIN, "peft>=0.21"]
 DEMO = ["espeakng-loader>=0.2.4"]
-BENCHMARK = [*TRAIN, "scikit-learn>=1.6", "opensmile>=2.6", "librosa>=0.11"]
+BENCHMARK = [*TRAIN, "opensmile>=2.6", "librosa>=0.11"]
 DEV = [
-    "scikit-learn>=1.6",
     "pytest>=8.4",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from dataset_scripts.schema import EMOTIONS, in_order
+
 from .calibration import calibration_error, reliability
 from .files import write_atomically
 from .statistics import emotion_confusion, pooled_scores, speaker_scores
@@ -14,6 +16,8 @@ from .tables import SCORE_NAMES
 
 # Okabe and Ito's colours (2008): told apart with every common form of colour blindness.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vP*Xhd"  # with the colours no two of 40 classes are alike
 DPI = 100
 
 
@@ -208,4 +212,87 @@ def matrix_figure(matrix, name="WA"):
     axes.set_xlabel("tested on", fontsize=11)
     axes.set_ylabel("trained on", fontsize=11)
     figure.colorbar(image, ax=axes, label=f"{name} (share, 0 to 1)", shrink=0.8)
+    return figure
+
+
+def similarity_figure(speakers, correlations):
+    """WA of each test speaker, named, over each distance to the training speakers.
+
+    Args:
+        speakers (`pandas.DataFrame`): from `similarity.speaker_table`.
+        correlations (`dict`): distance in words -> from `similarity.correlation`, in the order `nearest`, `mean`.
+    """
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, column, (words, correlation) in zip(panels, ("nearest", "mean"), correlations.items(), strict=True):
+        axes.scatter(speakers[column], speakers["wa"], color=BLUE, s=28)
+        for name, row in speakers.iterrows():
+            label = str(name).split("/", 1)[-1]
+            axes.annotate(label, (row[column], row["wa"]), xytext=(4, 3), textcoords="offset points", fontsize=9)
+        axes.set_title(correlation_text(correlation), fontsize=11)
+        axes.set_xlabel(f"{words} (cosine)", fontsize=11)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("WA of the test speaker (0 to 1)", fontsize=11)
+    return figure
+
+
+def correlation_text(correlation):
+    """Spearman's of `similarity.correlation` in words."""
+    spearman = correlation["spearman"]
+    if spearman["value"] is None:
+        return f"all {correlation['num_speakers']} speakers alike: no correlation"
+    interval = f"{spearman['low']:+.2f} to {spearman['high']:+.2f}"
+    return f"Spearman {spearman['value']:+.2f} (95 %: {interval}), {correlation['num_speakers']} speakers"
+
+
+def embeddings_figure(points, emotions):
+    """Clips in two dimensions, a panel for each space, coloured and marked by emotion.
+
+    Args:
+        points (`dict`): name of the space -> array (clips, 2).
+        emotions (`list[str]`): of each clip.
+    """
+    figure = Figure(figsize=(5.2 * len(points), 5.2), layout="constrained")
+    panels = figure.subplots(1, len(points), squeeze=False)[0]
+    for axes, (name, places) in zip(panels, points.items()):
+        for number, emotion in enumerate(in_order(set(emotions), EMOTIONS)):
+            chosen = places[[label == emotion for label in emotions]]
+            style = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
+            axes.scatter(chosen[:, 0], chosen[:, 1], s=24, label=emotion, **style)
+        axes.set_title(f"t-SNE of the {name}", fontsize=12)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel("dimension 1 (no unit)", fontsize=10)
+        axes.set_ylabel("dimension 2 (no unit)", fontsize=10)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=10)
+    return figure
+
+
+def attention_figure(clips):
+    """Waveforms with the co-attention over them, the mean over its heads; at a dotted line all frames weigh the same.
+
+    Args:
+        clips (`dict`): title -> (waveform (samples,), sampling rate in Hz, weights (heads, frames)).
+    """
+    columns = 2 if len(clips) > 1 else 1
+    bands = math.ceil(len(clips) / columns)
+    figure = Figure(figsize=(5.2 * columns, 1.9 * bands + 0.4), layout="constrained")
+    panels = figure.subplots(bands, columns, squeeze=False)
+    for axes, (title, (waveform, sampling_rate, weights)) in zip(panels.flat, clips.items()):
+        duration_s = len(waveform) / sampling_rate
+        axes.plot(np.arange(len(waveform)) / sampling_rate, waveform, color="0.7", linewidth=0.5)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlim(0, duration_s)
+        axes.set_xlabel("time (s)", fontsize=9)
+        axes.set_ylabel("amplitude", fontsize=9)
+        over = axes.twinx()
+        mean = weights.mean(axis=0)
+        edges = np.linspace(0, duration_s, len(mean) + 1)
+        over.stairs(100 * mean, edges, color=ORANGE, linewidth=1.3, fill=False)
+        over.axhline(100 / len(mean), color=BLUE, linestyle=":", linewidth=1)
+        over.set_ylim(bottom=0)
+        over.set_ylabel("weight (%)", fontsize=9, color=ORANGE)
+    for axes in panels.flat[len(clips) :]:
+        axes.set_visible(False)
     return figure

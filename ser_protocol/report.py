@@ -5,7 +5,8 @@
 OUT is a suite's output folder (suite.py): OUT/<corpus>/<row>/seed_<seed>/ for each run, or OUT/<corpus>/<row>/ for a
 row without seeds, like a peer. Written to OUT/report/:
 
-- report.html, all of it in one file;
+- report.html, all of it in one file, and what `ser_protocol.embeddings` and `ser_protocol.similarity` drew of the
+  reference, if it lies in OUT/<corpus>/<row>/seed_<seed>/plots/ and OUT/<corpus>/similarity/;
 - table_1.md, table_1.tex, table_1.csv: WA and WF1 of each row on each corpus, as in the paper's Table 1;
 - scores.csv, comparisons.csv, groups.csv: every score with its interval; each row against the reference; scores of
   each speaker, gender, language and emotion;
@@ -119,11 +120,14 @@ class Suite:
     Cells by corpus and row, in the order of the table.
 
     Args:
+        folder: where it lies.
+        rows, corpora: their names, in order.
         cells: `{(row, corpus): Cell}`; a pair without a run has a cell without tables.
         reference: the row that the others are compared with.
         baseline: the row that the mean gain is over, if there is one.
     """
 
+    folder: Path
     rows: list[str]
     corpora: list[str]
     cells: dict[tuple[str, str], Cell]
@@ -299,7 +303,7 @@ def read_suite_folder(folder: str | Path, reference: str | None = None, baseline
     for row in rows:
         for corpus in corpora:
             cells.setdefault((row, corpus), Cell(corpus, row))
-    return Suite(rows, corpora, cells, reference, baseline)
+    return Suite(folder, rows, corpora, cells, reference, baseline)
 
 
 def _cell(path: Path) -> Cell | None:
@@ -520,7 +524,7 @@ def write_report(suite: Suite, folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    drawn = {name: figures.png(figure, dpi=DPI) for name, figure in _figures(suite).items()}
+    drawn = {name: figures.png(figure, dpi=DPI) for name, figure in _figures(suite).items()} | _drawn_before(suite)
     reading = _reading(suite)
     rows = table_1(suite, interval=True)
     files = {
@@ -583,6 +587,21 @@ def _figures(suite: Suite) -> dict:
     return drawn
 
 
+def _drawn_before(suite: Suite) -> dict[str, bytes]:
+    """Figures that take audio or checkpoints and lie in the suite's folder: of embeddings.py and similarity.py."""
+    drawn = {}
+    for corpus in suite.corpora:
+        runs = suite.folder / corpus / suite.reference
+        for kind in ("embeddings", "attention"):
+            paths = [*sorted(runs.glob(f"seed_*/plots/{kind}.png")), *runs.glob(f"plots/{kind}.png")]
+            if paths:
+                drawn[f"{corpus}_{kind}"] = paths[0].read_bytes()
+        path = suite.folder / corpus / "similarity" / "similarity.png"
+        if path.is_file():
+            drawn[f"{corpus}_similarity"] = path.read_bytes()
+    return drawn
+
+
 def _crossed_of(suite: Suite, row: str) -> list[tuple[list[str], pd.DataFrame]]:
     """A row's lines of `Suite.crossed` for each set of classes."""
     table = suite.crossed[suite.crossed["row"] == row]
@@ -605,6 +624,9 @@ CAPTIONS = {
     "confusion": "Confusion of the reference, all seeds together: share of each true emotion, and numbers of clips.",
     "speakers": "Scores of each speaker, the reference.",
     "reliability": "Reliability of the reference's probabilities; below, how many clips have which confidence.",
+    "embeddings": "The encoder's mean frame and the reference's final embedding, one fold's test speakers (t-SNE).",
+    "attention": "Where the reference listens: co-attention over clips of one fold's test speakers.",
+    "similarity": "Accuracy of each test speaker by the distance of their voice to the training speakers'.",
     "curves": "Learning curves of the reference, one seed.",
 }
 

@@ -1,5 +1,6 @@
 """The report of a suite: what it reads, what it refuses, and its tables, figures and page."""
 
+import base64
 import io
 import json
 import re
@@ -162,6 +163,18 @@ def test_what_is_written(suite_folder, capsys, monkeypatch):
     assert all(f'<th scope="col">{name}</th>' in page for name in ("p, Holm", "McNemar&#39;s p (secondary)"))
     # A report beside the corpora is none of them.
     assert read_suite_folder(suite_folder).corpora == ["one", "two"]
+
+
+def test_figures_that_were_drawn_before_are_shown(suite_folder):
+    run = suite_folder / "one" / "camulenet-small" / "seed_2" / "plots"
+    for path in (run / "attention.png", suite_folder / "two" / "similarity" / "similarity.png"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(path.name.encode())
+    files = write_report(read_suite_folder(suite_folder), suite_folder / "report")
+    page = files[-1].read_text()
+    for name in ("attention.png", "similarity.png"):
+        assert f"data:image/png;base64,{base64.b64encode(name.encode()).decode()}" in page
+    assert (suite_folder / "report" / "figures" / "two_similarity.png").read_bytes() == b"similarity.png"
 
 
 def test_names_of_users_are_text(suite_folder):
