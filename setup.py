@@ -19,9 +19,10 @@ TRAIN = [
     "scipy>=1.13",
     "torchaudio>=2.9",
 ]
+EXPORT = ["onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.7"]
 LORA = [*TRAIN, "peft>=0.21"]
 DEMO = ["espeakng-loader>=0.2.4"]
-BENCHMARK = [*TRAIN, "opensmile>=2.6", "librosa>=0.11"]
+BENCHMARK = [*TRAIN, *EXPORT, "opensmile>=2.6", "librosa>=0.11"]
 DEV = [
     "pytest>=8.4",
     "pytest-timeout>=2.4",
@@ -52,7 +53,14 @@ setup(
         "soundfile>=0.13",
         "soxr>=0.5",
     ],
-    extras_require={"train": TRAIN, "lora": LORA, "demo": DEMO, "benchmark": BENCHMARK, "dev": LORA + DEMO + DEV},
+    extras_require={
+        "train": TRAIN,
+        "lora": LORA,
+        "demo": DEMO,
+        "export": EXPORT,
+        "benchmark": BENCHMARK,
+        "dev": LORA + DEMO + EXPORT + DEV,
+    },
     entry_points={"console_scripts": ["run-ser=run_ser:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -51,6 +51,8 @@ TARGETS = {
     "encoder_passes_of_later_folds": Target("value", 0),
     "cached_logits_float16": Target("value", 1e-3),
     "cached_logits_float32": Target("value", 1e-5),
+    "onnx_parity": Target("value", 1e-4),
+    "onnx_speed": Target("ratio", 1),
 }
 
 

@@ -66,6 +66,7 @@ BENCHMARKS = (
     Benchmark("latency_medium", "latency.py --sizes medium", full=True),
     Benchmark("latency_by_length", "latency.py --sizes base --durations 1 3 10 30 --against padded", full=True),
     Benchmark("threads", "threads.py", full=True),
+    Benchmark("export", "export.py", full=True),
 )
 
 

@@ -181,7 +181,7 @@ def _extend(waveforms: torch.Tensor, lengths: torch.Tensor, pad: int, reflect: b
     signal = torch.nn.functional.pad(waveforms, (pad, pad))
     if reflect:
         edge = torch.arange(pad, device=waveforms.device)
-        position = torch.cat(((edge - pad).expand(len(lengths), -1), lengths[:, None] + edge), dim=1)
+        position = torch.cat(((edge - pad).expand(lengths.shape[0], -1), lengths[:, None] + edge), dim=1)
         signal = signal.scatter(1, position + pad, _samples_at(position, waveforms, lengths, lengths))
     return signal
 
