@@ -13,6 +13,7 @@ length up to `max_samples`; the features are part of the graph. What a reader ne
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import logging
@@ -44,7 +45,8 @@ MAX_UNLIMITED = 2**22  # samples, of an encoder that reads a clip at once: 262 s
 WHISPER_SAMPLES = 480000  # longer clips run in windows, in a loop that a graph has not
 MAX_BATCH = 4096
 TOLERANCE = 1e-4  # of the logits and weights against PyTorch
-LINEAR_OPERATIONS = ("MatMul", "Gemm")
+PRODUCTS = ["MatMul", "Gemm"]
+LINEAR_LAYER = "torch.nn.modules.linear.Linear"  # in what the exporter says of where a node is from
 
 
 class ExportError(ValueError):
@@ -103,6 +105,26 @@ def _onnx_gru(frames, input_weight, weight, input_bias, bias):
     return op.Transpose(op.Squeeze(hidden, second), perm=[1, 0, 2])
 
 
+def _onnx_fft(frames, dim, normalization, onesided):
+    """onnxruntime's DFT loses the quiet bins beside loud ones; as a matrix product they are as exact as PyTorch's."""
+    size = frames.shape[-1]
+    if list(dim) not in ([-1], [len(frames.shape) - 1]) or normalization or not onesided:
+        raise ExportError("Only the one-sided Fourier transform of the last axis can be exported.")
+    angles = 2 * np.pi / size * (np.outer(np.arange(size), np.arange(size // 2 + 1)) % size)
+    parts = [
+        op.Unsqueeze(op.MatMul(frames, _constant(matrix)), op.Constant(value_ints=[-1]))
+        for matrix in (np.cos(angles), -np.sin(angles))
+    ]
+    return op.Concat(*parts, axis=-1)
+
+
+def _constant(values: np.ndarray):
+    return op.Constant(value=onnx.numpy_helper.from_array(values.astype(np.float32)))
+
+
+TRANSLATIONS = {torch.ops.camulenet.gru.default: _onnx_gru, torch.ops.aten._fft_r2c.default: _onnx_fft}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -138,12 +160,20 @@ def export(checkpoint: str | Path, output: Path, quantize: str | None = None) ->
     graph = _traced(model, limit)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
+        exact = exact_products(graph)
+        for node in graph.graph.node:
+            del node.metadata_props[:]  # paths of this machine among them
         onnx.save(with_padding(graph), path)
         if quantize == "int8":
-            with warnings.catch_warnings(), _quiet():
-                warnings.simplefilter("ignore")
-                quantized = Path(folder) / "int8.onnx"
-                quantize_dynamic(path, quantized, op_types_to_quantize=LINEAR_OPERATIONS, weight_type=QuantType.QInt8)
+            quantized = Path(folder) / "int8.onnx"
+            with _quiet():
+                quantize_dynamic(
+                    path,
+                    quantized,
+                    op_types_to_quantize=PRODUCTS,
+                    nodes_to_exclude=exact,
+                    weight_type=QuantType.QInt8,
+                )
             path = quantized
         graph = onnx.load(path)
         onnx.helper.set_model_props(graph, metadata(checkpoint, model, limit))
@@ -222,8 +252,7 @@ def _traced(model, limit: int) -> "onnx.ModelProto":
         outputs = model(input_values=values, attention_mask=mask)
     names = [name for name in OUTPUTS if outputs.get(name) is not None]
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
+        with _quiet():
             program = torch.export.export(
                 _FromWaveform(model).eval(),
                 (values, mask),
@@ -235,7 +264,7 @@ def _traced(model, limit: int) -> "onnx.ModelProto":
                 program,
                 dynamo=True,
                 opset_version=OPSET,
-                custom_translation_table={torch.ops.camulenet.gru.default: _onnx_gru},
+                custom_translation_table=TRANSLATIONS,
                 input_names=["input_values", "attention_mask"],
                 output_names=names,
                 verbose=False,
@@ -244,6 +273,15 @@ def _traced(model, limit: int) -> "onnx.ModelProto":
         raise ExportError(
             f"This model cannot be exported: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
         ) from error
+
+
+def exact_products(graph: "onnx.ModelProto") -> list[str]:
+    """Names of the matrix products that are no linear layers: the Fourier transform and the mel filters among them."""
+    return [
+        node.name
+        for node in graph.graph.node
+        if node.op_type in PRODUCTS and not any(LINEAR_LAYER in prop.value for prop in node.metadata_props)
+    ]
 
 
 def with_padding(graph: "onnx.ModelProto") -> "onnx.ModelProto":
@@ -269,13 +307,15 @@ def with_padding(graph: "onnx.ModelProto") -> "onnx.ModelProto":
     return graph
 
 
-class _quiet:
-    """Without the progress that exporter and quantiser log."""
-
-    def __enter__(self):
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *_):
+@contextlib.contextmanager
+def _quiet():
+    """Without the warnings and the progress of exporter and quantiser."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
         logging.disable(logging.NOTSET)
 
 
