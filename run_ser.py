@@ -498,6 +498,8 @@ def describe_run(
         "branches": config.branches,
         "fusion": config.fusion,
         "multitask": bool(config.num_genders),
+        "gender_loss_weight": config.gender_loss_weight if config.num_genders else None,
+        "adversarial_gender": config.adversarial_gender if config.num_genders else None,
         "num_eligible_utterances": len(eligible_rows(folds)),
         "num_speakers": len(set(dataset["speaker_id"][:])),
         "lora_rank": model_args.lora_rank,
@@ -519,7 +521,9 @@ def describe_run(
         * training_args.gradient_accumulation_steps
         * training_args.world_size,
         "num_processes": training_args.world_size,
+        "hardware": hardware(),
         "languages": sorted(set(dataset["language"][:])),
+        "language_of_corpus": language_of_corpus(dataset),
         "licenses": sorted(licenses - {""}),
         "hub_model_id": training_args.hub_model_id,
         "disclaimer": DISCLAIMER if "demo" in (data_args.corpus or []) else data_args.note,
@@ -528,6 +532,21 @@ def describe_run(
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
     }
+
+
+def hardware() -> str:
+    """What computes, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"a CPU ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
+
+
+def language_of_corpus(dataset) -> dict[str, str] | None:
+    """Corpus -> its language; `None` where a corpus has several, or all have the same."""
+    pairs = set(zip(dataset["corpus"][:], dataset["language"][:]))
+    languages = dict(pairs)
+    return languages if len(languages) == len(pairs) and len(set(languages.values())) > 1 else None
 
 
 def describe_data(data: LoadedCorpora) -> dict:

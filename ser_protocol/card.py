@@ -2,16 +2,18 @@
 
 import hashlib
 import re
+import statistics
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .metrics.ser_metrics import SCORES
 from .results import (
+    GROUPS,
     calibration_line,
-    corpora_table,
     data_lines,
     emotions_table,
+    groups_table,
     reading,
     run_table,
     scores_table,
@@ -85,7 +87,9 @@ def model_card(results, checkpoint=None, model_id=None, published="final", code=
         validated=bool(results["folds"]) and all(row["validation_speakers"] for row in results["folds"]["rows"]),
         scores=scores_table(results) if results["pooled"] else "",
         reading=reading(results) if results["pooled"] else "",
-        corpora=corpora_table(results) if results.get("per_corpus") else "",
+        groups=[groups_table(results, kind) for kind in GROUPS if results.get(f"per_{kind}")],
+        architecture=architecture(run),
+        compute=compute(results),
         emotions=emotions_table(results) if results["pooled"] else "",
         calibration=calibration_line(results["calibration"]) if results.get("calibration") else "",
         run_table=run_table(run),
@@ -96,6 +100,52 @@ def model_card(results, checkpoint=None, model_id=None, published="final", code=
         speakers=speakers_text,
     )
     return str(card).rstrip() + "\n"
+
+
+FUSIONS = {
+    "co_attention": "co-attention: the branches ask, and the encoder's frames answer",
+    "gate": "the released model's gate: one learnt weight for each position of the encoder's frames",
+    "concat": "concatenation with the mean of the encoder's frames",
+}
+ALONE = {
+    "attention": "A learnt query attends to the frames of a speech encoder; there are no other branches.",
+    "none": "The mean frame of a speech encoder is all that is classified.",
+    "image": "A small CNN reads the frames of a speech encoder: the paper's baseline.",
+}
+BRANCHES = {"spectrogram": "a spectrogram branch", "mfcc": "an MFCC branch"}
+
+
+def architecture(run):
+    """What the model is made of and learns, in sentences; nothing where `run` does not say."""
+    if run.get("fusion") is None:
+        return ""
+    branches = " and ".join(BRANCHES[name] for name in run.get("branches") or ())
+    if run["fusion"] in ALONE:
+        text = ALONE[run["fusion"]]
+    elif run["fusion"] == "branches":
+        text = f"The model is {branches}, without a speech encoder."
+    else:
+        text = f"The model joins a speech encoder to {branches} by {FUSIONS[run['fusion']]}."
+    if not run.get("multitask"):
+        return f"{text} It learns the emotion alone."
+    if run.get("adversarial_gender"):
+        return f"{text} It learns the emotion, and to hide the speaker's gender (gradient reversal)."
+    return f"{text} It learns the emotion together with the speaker's gender."
+
+
+def compute(results):
+    """Time and memory of the folds, in a sentence, as far as they were noted."""
+    rows = results["folds"]["rows"] if results["folds"] else []
+    minutes = [row["train_s"] / 60 for row in rows if row.get("train_s") is not None]
+    if not minutes:
+        return ""
+    text = f"Training took {statistics.median(minutes):.1f} minutes a fold (median of {len(minutes)}"
+    text += f", {sum(minutes):.0f} minutes together)"
+    memory = [row["peak_memory_bytes"] for row in rows if row.get("peak_memory_bytes")]
+    if memory:
+        text += f" and {max(memory) / 1e9:.1f} GB of memory at most"
+    hardware = results["run"].get("hardware")
+    return f"{text}{f', on {hardware}' if hardware else ''}."
 
 
 def _eval_results(results):

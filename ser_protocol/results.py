@@ -19,6 +19,7 @@ from .statistics import (
 from .tables import SCORE_NAMES, aligned, joined, markdown_table, scaled_text, score_text, value_text
 
 FORMAT_VERSION = 1
+GROUPS = {"corpus": "Corpora", "language": "Languages", "gender": "Genders of the speakers"}
 
 FOLD_FIELDS = (
     "train_speakers",
@@ -46,6 +47,7 @@ PLACED_FIELDS = (
     "data",
     "audit",
     "base_model",
+    "language_of_corpus",
 )
 MAX_LISTED = 20  # left-out files named in text; results.json has all
 
@@ -60,18 +62,18 @@ def build_results(predictions, fold_metrics, run):
         run (`dict`): what ran, kept as it is. Required: `corpus`, `protocol`, `num_folds`. Read where given: `data`
             (what was taken of the corpora; see `data_lines`), `audit` (from `audit.AuditReport.summary`),
             `num_eligible_utterances` (how many `predictions` must hold), `disclaimer` (`str`), `warnings`,
-            `languages`, `licenses` (`list[str]`), `command` (`str`), `versions` (`dict`), `base_model` (pre-trained
-            encoder; in the metadata if it is a Hub id), `hub_model_id`.
+            `languages`, `licenses` (`list[str]`), `language_of_corpus` (`{corpus: language}`), `command` (`str`),
+            `versions` (`dict`), `base_model` (pre-trained encoder; in the metadata if it is a Hub id), `hub_model_id`.
 
     Returns:
         `dict`: `format_version`; `run`; `incomplete`, `None` or a sentence that says why there are no pooled figures;
         `pooled`, `{score: {value, low, high}}`; `interval`, how `low` and `high` came about; `folds`, `{rows, mean,
-        sd}`; `majority_class`; `per_corpus`,
-        `{corpus: {score: {value, low, high}, "num_utterances", "num_speakers"}}` of several corpora tested, else
-        `None`; `per_emotion`, `{emotion: {recall, num_utterances}}`; `confusion_matrix`, `{labels,
-        counts}` with a row per true emotion; `calibration`, from `calibration.run_calibration` (`None` for predictions
-        without probabilities); `unseen_speakers`, whether no test speaker is in its fold's training or
-        validation part (`None` if the folds do not name them); `warnings`.
+        sd}`; `majority_class`; `per_corpus`, `per_language` and `per_gender` (of the speaker), `{group: {score:
+        {value, low, high}, num_utterances, num_speakers}}`, `None` where there is one corpus, one language, no gender
+        known; `per_emotion`, `{emotion: {recall, num_utterances}}`; `confusion_matrix`, `{labels, counts}` with a row
+        per true emotion; `calibration`, from `calibration.run_calibration` (`None` for predictions without
+        probabilities); `unseen_speakers`, whether no test speaker is in its fold's training or validation part
+        (`None` if the folds do not name them); `warnings`.
     """
     results = {
         "format_version": FORMAT_VERSION,
@@ -82,6 +84,8 @@ def build_results(predictions, fold_metrics, run):
         "folds": None,
         "majority_class": None,
         "per_corpus": None,
+        "per_language": None,
+        "per_gender": None,
         "per_emotion": None,
         "confusion_matrix": None,
         "calibration": None,
@@ -94,7 +98,12 @@ def build_results(predictions, fold_metrics, run):
         results["unseen_speakers"] = _unseen_speakers(results["folds"]["rows"])
         results["warnings"] += _fold_warnings(predictions, fold_metrics, results["unseen_speakers"])
     if not results["incomplete"]:
+        predictions = predictions.reset_index(drop=True)
         results |= _pooled(predictions)
+        corpora = corpus_of(predictions)
+        results["per_corpus"] = _per_group(predictions, corpora, least=2)
+        results["per_language"] = _per_group(predictions, corpora.map(run.get("language_of_corpus") or {}), least=2)
+        results["per_gender"] = _per_group(predictions, predictions["gender"], least=1)
         temperatures = {metrics["fold"]: metrics.get("temperature") for metrics in fold_metrics}
         results["calibration"] = run_calibration(predictions, temperatures)
         if not results["interval"]["reliable"]:
@@ -127,7 +136,6 @@ def _pooled(predictions):
         "pooled": {name: {"value": value, **(intervals[name] or none)} for name, value in values.items()},
         "interval": {"method": "95 % percentile bootstrap over speakers", **bootstrap},
         "majority_class": majority_class_scores(predictions),
-        "per_corpus": _per_corpus(predictions),
         "per_emotion": {
             label: {"recall": counts[row, row] / support[row], "num_utterances": support[row]}
             for row, label in enumerate(labels)
@@ -137,15 +145,16 @@ def _pooled(predictions):
     }
 
 
-def _per_corpus(predictions):
-    corpora = corpus_of(predictions)
-    if corpora.nunique() < 2:
+def _per_group(predictions, groups, least):
+    """Scores with intervals of each group of clips, `None` if there are fewer than `least`; an empty one is none."""
+    known = groups[groups.notna() & (groups != "")]
+    if known.nunique() < least:
         return None
     scores = {}
-    for corpus, rows in predictions.groupby(corpora):
+    for group, rows in predictions.loc[known.index].groupby(known):
         values, bootstrap = pooled_scores(rows), bootstrap_over_speakers(rows)
         none = {"low": None, "high": None}
-        scores[corpus] = {
+        scores[group] = {
             **{name: {"value": value, **(bootstrap["intervals"][name] or none)} for name, value in values.items()},
             "num_utterances": len(rows),
             "num_speakers": bootstrap["num_speakers"],
@@ -197,8 +206,9 @@ def results_markdown(results):
     parts = [f"# {run['corpus']}: results", *_banner(results)]
     if results["pooled"]:
         parts += ["## Pooled over all folds", scores_table(results), reading(results)]
-    if results.get("per_corpus"):
-        parts += ["## Corpora", corpora_table(results)]
+    for kind, title in GROUPS.items():
+        if results[f"per_{kind}"]:
+            parts += [f"## {title}", groups_table(results, kind)]
     if results["folds"]:
         parts += ["## Folds", _folds_table(results)]
     if results["pooled"]:
@@ -327,18 +337,18 @@ def _folds_table(results):
     return markdown_table(rows)
 
 
-def corpora_table(results):
-    """Markdown table of the scores on each corpus tested, with their intervals over its speakers."""
-    corpora = results["per_corpus"]
-    names = [name for name in SCORE_NAMES if any(scores[name]["value"] is not None for scores in corpora.values())]
-    rows = [["corpus", "utterances", "speakers", *(f"{SCORE_NAMES[name]} (95 % interval)" for name in names)]]
-    for corpus, scores in corpora.items():
+def groups_table(results, kind):
+    """Markdown table of the scores on each `"corpus"`, `"language"` or `"gender"`, intervals over its speakers."""
+    groups = results[f"per_{kind}"]
+    names = [name for name in SCORE_NAMES if any(scores[name]["value"] is not None for scores in groups.values())]
+    rows = [[kind, "utterances", "speakers", *(f"{SCORE_NAMES[name]} (95 % interval)" for name in names)]]
+    for group, scores in groups.items():
         cells = [
             score_text(scores[name]["value"])
             + ("" if scores[name]["low"] is None else f" ({scores[name]['low']:.3f} to {scores[name]['high']:.3f})")
             for name in names
         ]
-        rows.append([corpus, scores["num_utterances"], scores["num_speakers"], *cells])
+        rows.append([group, scores["num_utterances"], scores["num_speakers"], *cells])
     return markdown_table(rows)
 
 

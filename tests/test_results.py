@@ -79,12 +79,15 @@ def test_an_utterance_predicted_twice_is_refused(predictions, fold_metrics, run)
 
 def test_markdown_tables_hold_the_results(predictions, fold_metrics, run):
     results = build_results(predictions, fold_metrics, run)
-    pooled, folds, emotions, confusion, about = tables(results_markdown(results))
+    pooled, genders, folds, emotions, confusion, about = tables(results_markdown(results))
     ua = results["pooled"]["ua"]
     assert pooled[0] == ["score", "pooled", "95 % interval", "folds: mean ± sd", "majority"]
     assert pooled[2] == ["UA", "0.667", f"{ua['low']:.3f} to {ua['high']:.3f}", "0.667 ± 0.236", "0.500"]
     assert [row[0] for row in pooled[1:]] == ["WA", "UA", "WF1", "macro F1", "gender WA"]
     assert pooled[5][1] == "0.833"
+    assert genders[0][:4] == ["gender", "utterances", "speakers", "WA (95 % interval)"]
+    assert genders[1][:4] == ["female", "2", "1", "1.000"]  # one speaker: no interval
+    assert genders[2][:3] == ["male", "4", "2"] and genders[2][3].startswith("0.500 (")
     assert folds[1] == ["0", "1 2", "4", "2 / 1 / 4", "4 of 5", "0.750", *folds[1][6:10], "2.5", "346"]
     assert folds[0][6:10] == ["UA", "WF1", "macro F1", "gender WA"]
     assert folds[1][6:10] == ["0.833", "0.767", "0.733", "0.750"]  # F1: anger .8, fear 2/3; weights 3 and 1
