@@ -43,6 +43,7 @@ from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
 from modeling_camulenet import CAMuLeNetConfig
 from ser_protocol import predict, presets
 from ser_protocol.audit import audit, folds_table
+from ser_protocol.audit import main as audit_command
 from ser_protocol.augmentation import training_augmentation
 from ser_protocol.card import code_files, model_card
 from ser_protocol.feature_cache import DTYPES, CacheError
@@ -285,6 +286,7 @@ FREE_TRAINING_PREFIXES = (
 )  # fmt: skip
 HELD_ARGUMENTS = {"dataloader_drop_last", "eval_delay"}  # these do, whatever their prefix
 PART_OF_A_RUN = re.compile(r"--(folds\b|do[_-](train|eval|predict)\b)")
+SUBCOMMANDS = {"predict": predict.main, "audit": audit_command}  # beside `evaluate`, which is a run
 TOKEN = re.compile(r"(--(?:hub[_-])?token[ =])\S+")
 
 
@@ -528,7 +530,7 @@ def describe_run(
         "hub_model_id": training_args.hub_model_id,
         "disclaimer": DISCLAIMER if "demo" in (data_args.corpus or []) else data_args.note,
         "warnings": warnings,
-        "command": whole_command(flags_of(sys.argv[1:])),
+        "command": whole_command(command_flags(sys.argv[1:])),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
     }
@@ -564,8 +566,32 @@ def eligible_rows(folds) -> list[int]:
     return sorted(row for fold in folds for row in fold.test)
 
 
+def command_flags(argv: list[str]) -> list[str]:
+    """The flags of a call, behind "evaluate" where that is the subcommand."""
+    return ["evaluate", *flags_of(argv[1:])] if argv[:1] == ["evaluate"] else flags_of(argv)
+
+
+def evaluation_arguments(argv: list[str]) -> list[str]:
+    """
+    What `run-ser evaluate` passes on: the checkpoint as it is, tested on every fold, and nothing trained.
+
+    Raises:
+        RunError: no checkpoint, or something is to be trained.
+    """
+    flags = flags_of(argv)
+    names = {flag.split("=")[0] for flag in flags}
+    if "--model_name_or_path" not in names:
+        raise RunError("evaluate tests a checkpoint: give --model_name_or_path.")
+    wrong = sorted(names & {"--do_train", "--preset", "--encoder_name_or_path", "--final_model", "--push_to_hub"})
+    if wrong:
+        raise RunError(f"evaluate trains and publishes nothing: leave out {', '.join(wrong)}.")
+    return [*flags, "--do_predict", "--final_model", "none"]
+
+
 def whole_command(argv: list[str]) -> str:
     """The command that does all that this call and the earlier ones of its array did; without tokens."""
+    if argv[:1] == ["evaluate"]:
+        return "run-ser " + TOKEN.sub(r"\1...", shlex.join(argv))
     whole, is_part = [], False
     for argument in argv:
         if argument.startswith("--"):
@@ -800,15 +826,17 @@ def cut_warnings(dataset, extractor) -> list[str]:
     return [f"{cut} of {len(dataset)} clips are longer than {longest} s and were cut."] if cut else []
 
 
-def main() -> None:
+def main() -> int | None:
     """Console entry: errors that the user can mend are printed without a traceback."""
-    if sys.argv[1:2] == ["predict"]:
-        return predict.main(sys.argv[2:])
+    subcommand = sys.argv[1] if sys.argv[1:] else None
+    if subcommand in SUBCOMMANDS:
+        return SUBCOMMANDS[subcommand](sys.argv[2:])
     try:
-        run(*parse_arguments(sys.argv[1:]))
+        argv = evaluation_arguments(sys.argv[2:]) if subcommand == "evaluate" else sys.argv[1:]
+        run(*parse_arguments(argv))
     except (RunError, CorpusError, CacheError) as error:
         sys.exit(f"run-ser: {error}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -590,9 +590,10 @@ def _find_audio(utterances, data_dir):
     return audio
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Console entry; the exit status: 0 clean, 1 leaks, 2 not all could be checked."""
     parser = argparse.ArgumentParser(
-        prog="python -m ser_protocol.audit",
+        prog="run-ser audit",
         description="Leaks between the parts of a split or a table of predictions.",
     )
     parser.add_argument("file", help="a file of dataset_scripts/splits, a predictions.csv, or a table of utterances")
@@ -600,7 +601,7 @@ def main() -> int:
     parser.add_argument("--speaker_pattern", help="regular expression; its first group is the speaker in an utterance")
     for role, names in COLUMN_NAMES.items():
         parser.add_argument(f"--{role}_column", help=f"default: {_join(names)}")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     columns = {role: name for role in COLUMN_NAMES if (name := getattr(arguments, f"{role}_column"))}
     try:
         report = audit_file(arguments.file, arguments.data_dir, arguments.speaker_pattern, columns)

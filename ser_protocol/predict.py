@@ -26,6 +26,7 @@ from transformers import pipeline
 
 from .files import write_atomically
 
+TIMELINES = "timelines.json"  # beside time lines: what made them
 # What is looked for in folders. A file that is named is tried whatever its ending.
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".aac", ".webm")
 
@@ -159,7 +160,7 @@ def _rows_done(output: Path, columns: list[str], model: str) -> set[str]:
 
 
 def write_timelines(
-    files: dict[str, str], classify, folder: Path, batch_size: int, window_s: float, hop_s: float
+    files: dict[str, str], classify, model: str, folder: Path, batch_size: int, window_s: float, hop_s: float
 ) -> dict[str, str]:
     """
     Emotion over time of each file: <name>.csv, <name>.TextGrid and <name>.txt. Files whose .txt is there are done.
@@ -167,12 +168,16 @@ def write_timelines(
     Args:
         files: audio file -> its name in `folder`, without ending.
         classify: `CAMuLeNetPipeline`.
+        model: its name; timelines.json keeps it beside the time lines.
         folder: where the time lines go.
         batch_size: windows that the model sees at once.
         window_s, hop_s: in seconds.
     Returns:
         File -> what is wrong with it, of those that cannot be used.
+    Raises:
+        ValueError: `folder` has time lines of another model or other windows.
     """
+    _check_timelines(folder / TIMELINES, {"model": model, "window_s": window_s, "hop_s": hop_s})
     bad = {}
     to_do = [file for file in files if not (folder / f"{files[file]}.txt").exists()]
     for file in tqdm(to_do, unit=" files"):
@@ -188,6 +193,19 @@ def write_timelines(
         write_atomically(Path(f"{path}.TextGrid"), textgrid(result["segments"], end_s))
         write_atomically(Path(f"{path}.txt"), audacity_labels(result["segments"]))
     return bad
+
+
+def _check_timelines(path: Path, made_by: dict) -> None:
+    """Note what makes the time lines of a folder, or hold it against what made those that are there."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else made_by
+    changed = [
+        f"{name} {before.get(name)}, not {value}" for name, value in made_by.items() if before.get(name) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"{path.parent} has time lines of {', '.join(changed)}: give another --timeline folder, or delete it."
+        )
+    write_atomically(path, json.dumps(made_by, indent=2) + "\n")
 
 
 def windows_csv(windows: list[dict], names: Sequence[str]) -> str:
@@ -278,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif arguments.timeline:
             names = names_of(files, arguments.files)
             lengths = (arguments.batch_size, arguments.window_s, arguments.hop_s)
-            bad = write_timelines(names, classify, arguments.timeline, *lengths)
+            bad = write_timelines(names, classify, arguments.model, arguments.timeline, *lengths)
         else:
             bad = print_lines(files, classify)
     except (ValueError, OSError) as error:

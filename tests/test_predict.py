@@ -155,7 +155,9 @@ def test_time_lines(corpus, finished_run, tmp_path, monkeypatch):
     assert "1 of 7 files" in ended(monkeypatch, *arguments)
     names = {path.relative_to(corpus).with_suffix("").as_posix() for path in corpus.rglob("clip*.wav")}
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert written == {f"{name}{suffix}" for name in names for suffix in (".csv", ".TextGrid", ".txt")}
+    assert written == {f"{name}{suffix}" for name in names for suffix in (".csv", ".TextGrid", ".txt")} | {
+        "timelines.json"
+    }
     file = corpus / "b" / "clip0.wav"
     expected = classifier(finished_run)(file, timeline=True, window_s=0.2, hop_s=0.1)
     table = pd.read_csv(out / "b" / "clip0.csv")
@@ -170,6 +172,10 @@ def test_time_lines(corpus, finished_run, tmp_path, monkeypatch):
     (out / "b" / "clip0.txt").write_text("kept")
     ended(monkeypatch, *arguments)
     assert (out / "b" / "clip0.txt").read_text() == "kept"
+    message = ended(monkeypatch, *[finished_run / "fold_00" if a == finished_run / "final" else a for a in arguments])
+    assert f"time lines of model {finished_run / 'final'}, not {finished_run / 'fold_00'}" in message
+    message = ended(monkeypatch, *[0.4 if a == 0.2 else a for a in arguments])
+    assert "time lines of window_s 0.2, not 0.4: give another --timeline folder" in message
 
 
 SEGMENTS = [

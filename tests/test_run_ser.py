@@ -410,6 +410,31 @@ def test_tokens_stay_out_of_the_outputs(random_run):
 # Checkpoints
 
 
+def test_evaluate_trains_nothing(finished_run, tmp_path):
+    folder = write_ravdess(tmp_path / "strangers", actors=range(7, 11))
+    checkpoint = ("--model_name_or_path", finished_run / "fold_00")
+    data = ("--corpus", "ravdess", "--data_dir", folder, "--cache_dir", tmp_path / "cache", "--num_folds", 2)
+    call("evaluate", *data, *checkpoint, "--output_dir", tmp_path / "out")
+    results = read_json(tmp_path / "out" / "results.json")
+    table = read_predictions(tmp_path / "out" / "predictions.csv")
+    assert len(table) == 32 and results["unseen_speakers"] is True
+    expected = accuracy_score(table["emotion"], table["predicted_emotion"])
+    assert results["pooled"]["wa"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert results["run"]["command"].startswith("run-ser evaluate --corpus ravdess --data_dir ")
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+    assert "give --model_name_or_path" in refusal("evaluate", *data, "--output_dir", tmp_path / "2")
+    wrong = ("--do_train", "--preset", "camulenet-small", "--output_dir", tmp_path / "3")
+    assert "leave out --do_train, --preset" in refusal("evaluate", *data, *checkpoint, *wrong)
+
+
+def test_audit_is_a_subcommand(finished_run, random_run, monkeypatch, capsys):
+    for folder, status, verdict in ((finished_run, 0, "CLEAN: no test speaker"), (random_run, 1, "LEAK: ")):
+        monkeypatch.setattr(sys, "argv", ["run-ser", "audit", str(folder / "predictions.csv")])
+        assert run_ser.main() == status
+        assert capsys.readouterr().out.startswith(verdict)
+
+
 def test_a_checkpoint_is_tested_on_speakers_it_never_met(ravdess, finished_run, tmp_path):
     checkpoint = ("--model_name_or_path", finished_run / "fold_00")
     call(*ravdess, "--num_folds", 3, *checkpoint, "--do_predict", "--folds", 0, "--output_dir", tmp_path / "0")
