@@ -181,8 +181,10 @@ class OwnCorpusBuilder(CorpusBuilder):
                 cells = {kind: _text(row.get(column)) for kind, column in columns.items()}
                 if cells["audio"] is None:
                     raise CorpusError(f"{file.path}, row {number}: no file in column {columns['audio']}")
-                # Absolute paths are taken as well.
-                relative = os.path.relpath(os.path.join(folder, cells.pop("audio")), data_dir).replace(os.sep, "/")
+                # Absolute paths are taken as well, and names that begin with a space.
+                name, as_written = cells.pop("audio"), str(row[columns["audio"]])
+                name = as_written if os.path.lexists(os.path.join(folder, as_written)) else name
+                relative = os.path.relpath(os.path.join(folder, name), data_dir).replace(os.sep, "/")
                 of_row = _fields(cells | (self._from_pattern(relative) or {}), self.corpus)
                 if fields.setdefault(relative, of_row) != of_row:
                     raise CorpusError(f"{file.path}, row {number}: {relative} is listed before, and otherwise")

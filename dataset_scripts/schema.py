@@ -43,8 +43,13 @@ OTHERS = "others"
 
 # What soundfile (libsndfile) reads from a file by itself and speech comes in; header-less formats are not among them.
 AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".sph", ".w64", ".wav")
+# Outside of these a header is wrong, and what it says would turn a second into hours.
+SAMPLING_RATES = range(1_000, 768_001)  # Hz
+MAX_DURATION_S = 300  # of an utterance; features of hours would not fit into memory
+FRAMES_AT_A_TIME = 2**20  # decoded: a header may promise more than there is
 SCHEMA_VERSION = 2  # part of the cache key: raise it when the features or the way rows are made change
 MAX_LISTED = 20  # problems spelt out in one error message
+CUT = f"an utterance lasts at most {MAX_DURATION_S} s: cut the file into utterances"
 LEFT_OUT_FILE = "left_out_files.json"  # beside a prepared table
 
 
@@ -169,17 +174,21 @@ def read_duration(audio: Mapping) -> float:
     """Length of a row's `audio` in seconds, from its header; see `read_audio`.
 
     Raises:
-        CorpusError: the header cannot be read, says that there are no samples, or says nothing of their number.
+        CorpusError: the header cannot be read, says that there are no samples, says nothing of their number, or has
+            a length or a sampling rate that no utterance has.
     """
     source, name = _source(audio)
     try:
         header = soundfile.info(source)
     except (soundfile.SoundFileError, OSError) as error:
-        raise CorpusError(f"{name}: not readable as audio ({error})") from error
+        raise CorpusError(f"{name}: not readable as audio ({_reason(error)})") from error
     if header.frames <= 0:
         raise CorpusError(f"{name}: holds no samples")
     if header.frames > 2**62:  # what libsndfile says of a FLAC that was written to a pipe
         raise CorpusError(f"{name}: its header does not say how long it is; write the file anew")
+    _check_rate(header.samplerate, name)
+    if header.frames > MAX_DURATION_S * header.samplerate:
+        raise CorpusError(f"{name}: lasts {header.frames / header.samplerate:.1f} s; {CUT}")
     return header.frames / header.samplerate
 
 
@@ -193,19 +202,44 @@ def read_audio(audio: Mapping) -> tuple[np.ndarray, int]:
         waveform (samples,), float32, channels averaged, at the file's own rate; sampling rate in Hz.
 
     Raises:
-        CorpusError: the audio is missing, unreadable or empty, or holds NaN or infinite samples.
+        CorpusError: the audio is missing, unreadable, empty or longer than `MAX_DURATION_S`, holds NaN or infinite
+            samples, or has a sampling rate outside of `SAMPLING_RATES`.
     """
     source, name = _source(audio)
+    parts, num_samples = [], 0
     try:
-        waveform, sampling_rate = soundfile.read(source, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
-        raise CorpusError(f"{name}: not readable as audio ({error})") from error
-    if not len(waveform):
+        with soundfile.SoundFile(source) as sound:
+            sampling_rate = sound.samplerate
+            _check_rate(sampling_rate, name)
+            while num_samples <= MAX_DURATION_S * sampling_rate:
+                part = sound.read(FRAMES_AT_A_TIME, dtype="float32", always_2d=True).mean(axis=1)
+                if not len(part):
+                    break
+                parts.append(part)
+                num_samples += len(part)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise CorpusError(f"{name}: not readable as audio ({_reason(error)})") from error
+    if not parts:
         raise CorpusError(f"{name}: holds no samples")
-    waveform = waveform.mean(axis=1)
+    if num_samples > MAX_DURATION_S * sampling_rate:
+        raise CorpusError(f"{name}: lasts more than {MAX_DURATION_S} s; {CUT}")
+    waveform = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not np.isfinite(waveform).all():
         raise CorpusError(f"{name}: holds NaN or infinite samples")
     return waveform, sampling_rate
+
+
+def _check_rate(sampling_rate: int, name: str) -> None:
+    if sampling_rate not in SAMPLING_RATES:
+        raise CorpusError(
+            f"{name}: its header says {sampling_rate} Hz; expected {SAMPLING_RATES[0]} to {SAMPLING_RATES[-1]}. "
+            "Write the file anew at its true rate"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile says, without the object that it was said of."""
+    return getattr(error, "error_string", str(error))
 
 
 def _source(audio: Mapping) -> tuple[str | io.BytesIO, str]:

@@ -30,6 +30,10 @@ FBANK_STRIDE = 2
 FBANK_FLOOR = 1.192092955078125e-07
 
 MAX_CHANNELS = 32
+# Outside of these a rate in Hz is a mistake, and resampling would turn a second into hours.
+MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 1_000, 768_000
+# Times full scale. More is integers as floats, not loud speech.
+MAX_AMPLITUDE = 100
 # So many neighbouring mel filters are applied at a time, to the FFT bins that they read: most of a bank is zeros.
 FILTERS_AT_A_TIME = 16
 # Samples of clips whose features a CPU computes at a time: so many stay in its cache.
@@ -399,7 +403,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
                 integers of up to 32 bits are scaled to [-1, 1].
             sampling_rate: of `raw_speech` in Hz; by default the model's.
         Raises:
-            ValueError: empty, not finite, of more than two dimensions, or 64-bit integers, whose scale is lost.
+            ValueError: empty, not finite, of more than two dimensions, 64-bit integers or far beyond full scale, whose
+                scale is lost, or at a sampling rate that no recording of speech has.
         """
         waveform = np.asarray(raw_speech.detach().cpu() if isinstance(raw_speech, torch.Tensor) else raw_speech)
         if waveform.ndim not in (1, 2):
@@ -422,7 +427,14 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
             waveform = waveform.mean(axis=np.argmin(waveform.shape))
         if not np.isfinite(waveform).all():
             raise ValueError("The audio holds NaN or infinite samples.")
+        peak = max(waveform.max(), -waveform.min())
+        if peak > MAX_AMPLITUDE:
+            raise ValueError(f"The audio reaches {peak:.6g}, of floats in [-1, 1]: scale it, or give it as integers.")
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            if not MIN_SAMPLING_RATE <= sampling_rate <= MAX_SAMPLING_RATE:
+                raise ValueError(
+                    f"The sampling rate is {sampling_rate} Hz; expected {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE}."
+                )
             if soxr is None:
                 raise ImportError(
                     f"Resampling {sampling_rate} Hz to {self.sampling_rate} Hz needs `pip install soxr`."

@@ -24,6 +24,9 @@ except (ImportError, OSError):
     soundfile = None
 
 URL_TIMEOUT_S = 60
+# Of a recording that is read whole; features of hours would not fit into memory.
+MAX_DURATION_S = 300
+FRAMES_AT_A_TIME = 2**20  # decoded: a file's header may promise more than there is
 OF_THE_MODEL = ("return_embedding", "return_attention")
 PARAMETERS = ("top_k", "function_to_apply", "return_gender", *OF_THE_MODEL)
 
@@ -34,8 +37,7 @@ class Recording:
     A recording that is read part by part.
 
     Args:
-        read: `read(n)` returns the next n samples, fewer at the end, and all that are left for n = -1; (samples,) or
-            (channels, samples).
+        read: `read(n)` returns the next n samples, fewer at the end; (samples,) or (channels, samples).
         sampling_rate: in Hz.
         name: for messages, where it has one.
     """
@@ -56,7 +58,7 @@ def recording_in_memory(samples: np.ndarray, sampling_rate: float, name: str | N
 
     def read(num_samples: int) -> np.ndarray:
         nonlocal position
-        part = samples[..., position : None if num_samples < 0 else position + num_samples]
+        part = samples[..., position : position + num_samples]
         position += part.shape[-1]
         return part
 
@@ -77,17 +79,28 @@ def recording_in_file(file: BinaryIO, name: str, sampling_rate: int) -> Recordin
     """
     reason = "soundfile is not installed (`pip install soundfile`)."
     if soundfile is not None:
+        # Of a damaged file libsndfile asks Python's file objects for impossible places, which prints a traceback.
+        path = getattr(file, "name", None)
         try:
-            sound = soundfile.SoundFile(file)
+            sound = soundfile.SoundFile(os.fsencode(path) if isinstance(path, str) else file)
+            if sound.frames > 2**62:  # a FLAC that was written to a pipe, through which soundfile cannot go
+                raise soundfile.SoundFileError("the file's header does not say how long it is; write the file anew")
         except soundfile.SoundFileError as error:
             reason = f"soundfile: {getattr(error, 'error_string', error)}"
         else:
 
             def read(num_samples: int) -> np.ndarray:
-                try:
-                    return sound.read(num_samples, dtype="float32", always_2d=True).mean(axis=1)
-                except soundfile.SoundFileError as error:
-                    raise ValueError(f"{name}: the audio is damaged. soundfile: {error}") from error
+                parts, wanted = [np.zeros(0, np.float32)], num_samples
+                while wanted > 0:
+                    try:
+                        part = sound.read(min(wanted, FRAMES_AT_A_TIME), dtype="float32", always_2d=True)
+                    except soundfile.SoundFileError as error:
+                        raise ValueError(f"{name}: the audio is damaged. soundfile: {error}") from error
+                    if not len(part):
+                        break
+                    parts.append(part.mean(axis=1))
+                    wanted -= len(part)
+                return np.concatenate(parts)
 
             return Recording(read, sound.samplerate, name)
     file.seek(0)
@@ -254,9 +267,10 @@ class CAMuLeNetPipeline(AudioClassificationPipeline):
               mean over the windows; silent windows belong to none.
 
         Raises:
-            ValueError: audio that cannot be decoded, is empty, holds NaN, is silent (every sample is 0) or has more
-                than two dimensions; `return_gender` of a model without a gender head, `return_attention` of one
-                without such weights.
+            ValueError: audio that cannot be decoded, is empty, holds NaN, is silent (every sample is 0), has more than
+                two dimensions, is far beyond full scale or at a rate that no speech has, or, without `timeline`, lasts
+                more than 300 s; `return_gender` of a model without a gender head, `return_attention` of one without
+                such weights.
         """
         if timeline:
             if not 0 < hop_s <= window_s:
@@ -334,7 +348,14 @@ class CAMuLeNetPipeline(AudioClassificationPipeline):
             `input_values` (1, samples), float32 whatever the model's precision, and `attention_mask` (1, samples).
         """
         with self._opened(inputs) as recording:
-            waveform = self._prepared(recording, recording.read(-1))
+            longest = round(MAX_DURATION_S * recording.sampling_rate)
+            samples = recording.read(longest + 1)
+            if samples.shape[-1] > longest:
+                raise ValueError(
+                    f"{recording.prefix}The audio lasts more than {MAX_DURATION_S} s, too long to be one recording: "
+                    "read it in windows (`timeline`), or cut it."
+                )
+            waveform = self._prepared(recording, samples)
             self._check_sound(recording, waveform.any())
         input_values = torch.from_numpy(waveform)[None]
         return {"input_values": input_values, "attention_mask": torch.ones_like(input_values, dtype=torch.long)}

@@ -438,9 +438,13 @@ def _read(path):
         raise AuditError(f"{path}: not one of {_join(readers)}")
     try:
         content = readers[path.suffix.lower()]()
-        return content if isinstance(content, dict) else pd.DataFrame(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError, RecursionError) as error:
         raise AuditError(f"{path}: not readable ({error})") from error
+    if isinstance(content, (dict, pd.DataFrame)):
+        return content
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise AuditError(f"{path}: its rows are not objects, like {{...}}")
+    return pd.DataFrame(content)
 
 
 def _split_table(path, split, data_dir):
@@ -450,8 +454,11 @@ def _split_table(path, split, data_dir):
         speakers = [(None, index, part, name) for index, part, stated in parts for name in stated["speakers"]]
         ids = [(name, index, part, None) for index, part, stated in parts for name in stated.get("utterance_ids", [])]
         corpus = split["corpus"]
+        lists = [stated.get(kind, []) for *_, stated in parts for kind in ("speakers", "utterance_ids")]
     except (KeyError, TypeError, AttributeError) as error:
         raise AuditError(f"{path}: not like the files of dataset_scripts/splits (no {error})") from error
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        raise AuditError(f"{path}: not like the files of dataset_scripts/splits (a speaker or utterance is not text)")
     table = pd.DataFrame([*speakers, *ids], columns=["utterance_id", "fold", "part", "speaker_id"], dtype=object)
     if table.empty:
         raise AuditError(f"{path}: no fold names a speaker")

@@ -146,6 +146,9 @@ def _rows_done(output: Path, columns: list[str], model: str) -> set[str]:
         return set()
     content = output.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
+    # A file's name may hold a line's end, between quotes: a half one leaves a quote open.
+    while output.suffix == ".csv" and whole.count(b'"') % 2:
+        whole = whole[: whole[:-1].rfind(b"\n") + 1]
     if whole != content:
         write_atomically(output, whole)
     text = io.StringIO(whole.decode(), newline="")
@@ -283,7 +286,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 < arguments.hop_s <= arguments.window_s:
         parser.error(f"--hop_s {arguments.hop_s}: give more than 0 and at most --window_s, {arguments.window_s}")
     try:
-        files = audio_files(arguments.files)
+        files, unnameable = audio_files(arguments.files), {}
+        for file in files:
+            try:
+                file.encode()
+            except UnicodeEncodeError:
+                unnameable[file] = "its name is not valid UTF-8; rename it"
+        usable = [file for file in files if file not in unnameable]
         classify = pipeline(
             "audio-classification",
             model=arguments.model,
@@ -292,13 +301,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             top_k=arguments.top_k,
         )
         if arguments.output:
-            bad = write_table(files, classify, arguments.model, arguments.output, arguments.batch_size)
+            bad = write_table(usable, classify, arguments.model, arguments.output, arguments.batch_size)
         elif arguments.timeline:
-            names = names_of(files, arguments.files)
+            names = names_of(usable, arguments.files)
             lengths = (arguments.batch_size, arguments.window_s, arguments.hop_s)
             bad = write_timelines(names, classify, arguments.model, arguments.timeline, *lengths)
         else:
-            bad = print_lines(files, classify)
+            bad = print_lines(usable, classify)
+        bad = unnameable | bad
     except (ValueError, OSError) as error:
         sys.exit(f"predict: {error}")
     if bad:

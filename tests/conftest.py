@@ -1,8 +1,11 @@
 """What tests share: a tiny configuration, clips of awkward lengths, finished runs."""
 
+import os
+
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from modeling_camulenet import CAMuLeNetConfig
 
@@ -42,6 +45,17 @@ SIX = [
     ("x/e", "x/3", 1, "fear", "fear", "male", "male"),
     ("x/f", "x/3", 1, "fear", "neutral", "male", "male"),
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """`make fuzz` asks for so many examples of each property, others each time; the tests fix few."""
+    if examples := int(os.environ.get("FUZZ_EXAMPLES", 0)):
+        for item in items:
+            if "hypothesis" in item.keywords:
+                fixed = item.obj._hypothesis_internal_use_settings
+                item.obj._hypothesis_internal_use_settings = settings(
+                    fixed, max_examples=examples, derandomize=False, print_blob=True
+                )
 
 
 @pytest.fixture

@@ -918,3 +918,25 @@ def test_time_l2_norm_counts_padding():
 
 def test_no_norm_only_masks():
     assert torch.equal(FeatureNorm(2, "none")(FRAMES, FRAMES_MASK), FRAMES * FRAMES_MASK[:, :, None])
+
+
+@every_config
+@pytest.mark.parametrize("batch", ["of one", "one class", "nothing labelled", "rows all masked"])
+def test_loss_and_gradients_are_finite_in_bfloat16(build, clips, name, batch):
+    model, extractor = build(name)
+    several = clips[1:4] if batch != "of one" else clips[2:3]
+    features = extractor(several, return_tensors="pt")
+    if batch == "rows all masked":
+        features = {
+            key: value.index_fill(0, torch.tensor([1]), 0) if "mask" in key else value
+            for key, value in features.items()
+        }
+    labels = torch.full((len(several),), -100 if batch == "nothing labelled" else 1)
+    labels_of = {"labels": labels} | ({"gender_labels": labels} if model.config.id2gender else {})
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**features, **labels_of).loss
+    loss.backward()
+    assert loss.isfinite() and (batch != "nothing labelled" or loss == 0)
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)

@@ -3,6 +3,8 @@
 import ast
 import hashlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,37 @@ def test_a_card_lists_the_code_that_a_checkpoint_ships(finished_run):
         files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.py")}
         assert listed == files and len(files) == 5
         assert "revision=commit, trust_remote_code=True" in card
+
+
+OFFLINE = """
+import importlib, sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname"):
+        raise RuntimeError(f"{event} {arguments}")
+
+sys.addaudithook(refuse)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def modules() -> list[str]:
+    names = [path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in PRODUCT]
+    return sorted(name.removesuffix(".__init__") for name in names if name not in ("setup", "app"))
+
+
+def imported(*names: str) -> subprocess.CompletedProcess:
+    """A process that imports these modules, and in which every connection is an error."""
+    return subprocess.run([sys.executable, "-c", OFFLINE, *names], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_no_module_asks_the_network_when_it_is_imported(tmp_path):
+    assert len(modules()) > 30
+    done = imported(*modules())
+    assert done.returncode == 0, done.stderr[-2000:]
+    # The hook is in force.
+    asking = tmp_path / "asking.py"
+    asking.write_text("import socket; socket.create_connection(('127.0.0.1', 9))")
+    done = subprocess.run([sys.executable, "-c", OFFLINE, "asking"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and "RuntimeError: socket." in done.stderr
