@@ -180,7 +180,7 @@ def test_a_checkpoint_is_adapted_and_its_best_epoch_taken(ravdess, tmp_path, mon
     save_encoder("whisper", tmp_path / "encoder")
     first = ("--encoder_name_or_path", tmp_path / "encoder", "--num_train_epochs", 1)
     call(*ravdess, *FLAGS, *first, "--do_train", "--output_dir", tmp_path / "first")
-    scores = iter([0.1, 0.9, 0.2, 0.3, 0.0, 0.0])  # of four epochs, and of validation and test at the end
+    scores = iter([0.1, 0.9, 0.2, 0.3, 0.0, 0.0, 0.0])  # of four epochs; validation, test and train at the end
     monkeypatch.setattr(runner, "compute_metrics", lambda prediction: {"wa": 0.0, "ua": next(scores)})
     second = ("--num_folds", 3, "--folds", 0, "--num_train_epochs", 4, "--lora_rank", 1, "--allow_leak")
     second += ("--learning_rate", 5e-3, "--warmup_steps", 0, "--per_device_train_batch_size", 8)

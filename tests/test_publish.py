@@ -228,7 +228,7 @@ def toy(tmp_path, monkeypatch):
     folder = tmp_path / "toy"
     folder.mkdir()
     for seconds, stem in enumerate(("A_A_1", "B_N_1", "a_N_1", "a_N_2", "b_A_1"), start=1):
-        soundfile.write(folder / f"{stem}.wav", np.full(100 * seconds, 0.1), 100)
+        soundfile.write(folder / f"{stem}.wav", np.full(1000 * seconds, 0.1), 1000)
     return "toy", "--data_dir", folder, "--num_folds", 2
 
 
