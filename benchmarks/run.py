@@ -67,6 +67,7 @@ BENCHMARKS = (
     Benchmark("latency_by_length", "latency.py --sizes base --durations 1 3 10 30 --against padded", full=True),
     Benchmark("threads", "threads.py", full=True),
     Benchmark("export", "export.py", full=True),
+    Benchmark("predict", "predict.py", full=True),
 )
 
 
