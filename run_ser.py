@@ -35,11 +35,11 @@ from huggingface_hub.errors import HFValidationError
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from dataset_scripts import CORPORA, CorpusError, LoadedCorpora, builder_class, load_corpora, merge_corpora
+from dataset_scripts import CORPORA, CorpusError, LoadedCorpora, builder_class, load_by_arguments
 from dataset_scripts.demo import DISCLAIMER
 from dataset_scripts.folds import PROTOCOLS, get_folds
 from dataset_scripts.label_maps import LABEL_MAPS
-from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
+from dataset_scripts.own_corpus import COLUMNS
 from modeling_camulenet import CAMuLeNetConfig
 from ser_protocol import predict, presets
 from ser_protocol.audit import audit, folds_table
@@ -367,7 +367,6 @@ def _file_arguments(path: Path) -> list[str]:
 
 def load_data(data_args: DataArguments, cache_dir: str | None, token: str | None) -> LoadedCorpora:
     """The utterances that the arguments ask for."""
-    columns = {kind: getattr(data_args, f"{kind}_column_name") for kind in COLUMNS}
     for_own_data = {"corpus_name", "language", "file_pattern", *(f"{kind}_column_name" for kind in COLUMNS)}
     if data_args.dataset_name:
         unread = {"data_dir", "file_pattern"}
@@ -377,33 +376,7 @@ def load_data(data_args: DataArguments, cache_dir: str | None, token: str | None
     ignored = sorted(name for name in unread if getattr(data_args, name) != defaults[name])
     if ignored:
         raise RunError(f"--{', --'.join(ignored)}: not read for these data; leave out what is for other data.")
-    own = {
-        "corpus_name": data_args.corpus_name,
-        "language": data_args.language,
-        "columns": {kind: name for kind, name in columns.items() if name},
-    }
-    if data_args.dataset_name:
-        rows, left_out = load_dataset_rows(
-            data_args.dataset_name,
-            data_args.dataset_config_name,
-            cache_dir=cache_dir,
-            token=token,
-            skip_bad_files=data_args.skip_bad_files,
-            **own,
-        )
-        return merge_corpora(
-            [rows], data_args.label_map, skip_bad_files=data_args.skip_bad_files, left_out_files=left_out
-        )
-    return load_corpora(
-        data_args.corpus,
-        data_args.data_dir or [],
-        config_name=data_args.dataset_config_name,
-        label_map=data_args.label_map,
-        cache_dir=cache_dir,
-        skip_bad_files=data_args.skip_bad_files,
-        file_pattern=data_args.file_pattern,
-        **own,
-    )
+    return load_by_arguments(vars(data_args), data_args.data_dir or [], cache_dir=cache_dir, token=token)
 
 
 def held_arguments(model_args, data_args, training_args, num_folds: int, data_hash: str) -> dict:

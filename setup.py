@@ -22,12 +22,14 @@ TRAIN = [
 EXPORT = ["onnx>=1.20", "onnxruntime>=1.24", "onnxscript>=0.7"]
 LORA = [*TRAIN, "peft>=0.21"]
 DEMO = ["espeakng-loader>=0.2.4"]
+APP = [*TRAIN, *DEMO, "gradio>=6.30", "silero-vad>=6.2"]
 BENCHMARK = [*TRAIN, *EXPORT, "opensmile>=2.6", "librosa>=0.11"]
 DEV = [
     "pytest>=8.4",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
     "hypothesis>=6.100",
+    "playwright>=1.60",
     "ruff>=0.14",
 ]
 
@@ -58,8 +60,9 @@ setup(
         "lora": LORA,
         "demo": DEMO,
         "export": EXPORT,
+        "app": APP,
         "benchmark": BENCHMARK,
-        "dev": LORA + DEMO + EXPORT + DEV,
+        "dev": LORA + APP + EXPORT + DEV,
     },
     entry_points={"console_scripts": ["run-ser=run_ser:main"]},
     classifiers=[

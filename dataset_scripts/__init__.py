@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import datasets
@@ -27,6 +27,7 @@ __all__ = [
     "CorpusError",
     "LoadedCorpora",
     "builder_class",
+    "load_by_arguments",
     "load_corpora",
     "load_corpus",
     "merge_corpora",
@@ -148,6 +149,55 @@ def load_corpora(
         raw.append(prepared.as_dataset(split="train"))
         left_out += prepared.left_out_files
     return merge_corpora(raw, label_map, skip_bad_files=skip_bad_files, left_out_files=left_out)
+
+
+def load_by_arguments(
+    arguments: Mapping,
+    data_dirs: Sequence[str | os.PathLike] = (),
+    *,
+    cache_dir: str | os.PathLike | None = None,
+    token: str | None = None,
+) -> LoadedCorpora:
+    """Load what a run is about.
+
+    Args:
+        arguments: run_ser.py's data arguments, or all of them as a run's arguments.json keeps them.
+        data_dirs: a folder for each corpus that needs one, in the same order.
+        cache_dir: where `datasets` keeps the prepared table; its usual cache by default.
+        token: for a dataset of the Hub.
+
+    Raises:
+        CorpusError: as of `load_corpora`.
+    """
+    from .own_corpus import COLUMNS, load_dataset_rows
+
+    columns = {kind: arguments[f"{kind}_column_name"] for kind in COLUMNS}
+    own = {
+        "corpus_name": arguments["corpus_name"],
+        "language": arguments["language"],
+        "columns": {kind: name for kind, name in columns.items() if name},
+    }
+    label_map, skip_bad_files = arguments["label_map"], arguments["skip_bad_files"]
+    if arguments["dataset_name"]:
+        rows, left_out = load_dataset_rows(
+            arguments["dataset_name"],
+            arguments["dataset_config_name"],
+            cache_dir=cache_dir,
+            token=token,
+            skip_bad_files=skip_bad_files,
+            **own,
+        )
+        return merge_corpora([rows], label_map, skip_bad_files=skip_bad_files, left_out_files=left_out)
+    return load_corpora(
+        arguments["corpus"],
+        data_dirs,
+        config_name=arguments["dataset_config_name"],
+        label_map=label_map,
+        cache_dir=cache_dir,
+        skip_bad_files=skip_bad_files,
+        file_pattern=arguments["file_pattern"],
+        **own,
+    )
 
 
 def merge_corpora(

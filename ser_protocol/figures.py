@@ -4,8 +4,10 @@ import io
 import math
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.signal import ShortTimeFFT
 
 from dataset_scripts.schema import EMOTIONS, in_order
 
@@ -19,6 +21,19 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vP*Xhd"  # with the colours no two of 40 classes are alike
 DPI = 100
+# Stands for the colour of the text around a figure in a page, light or dark.
+INK = "#010203"
+IN_A_PAGE = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    "svg.fonttype": "none",  # text stays text, for screen readers and for the page's own font
+    "svg.hashsalt": "camulenet",
+    "font.family": "sans-serif",
+}
+# Where the axes of `recording_figure` lie, as shares of its width: the page lays its time line along them.
+LEFT, RIGHT = 0.09, 0.91
+COLUMNS = 1000  # that a recording is drawn with, whatever its length
+SPECTRUM_S = 0.025  # window of the spectrogram
+FLOOR_DB = -70  # below the loudest point
 
 
 def write_plots(predictions, fold_metrics, directory):
@@ -45,6 +60,65 @@ def png(figure, dpi=DPI):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
+
+
+def svg(figure, description):
+    """A figure as SVG to stand in a page, in the page's text colour and as wide as there is room.
+
+    Args:
+        description (`str`): what it shows, for those who do not see it; plain text without markup.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context(IN_A_PAGE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue().replace(INK, "currentColor")
+    text = text[text.index("<svg") :]
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    return text.replace(
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="{width:g}pt" height="{height:g}pt"',
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="100%" role="img" aria-label="{description}"',
+    )
+
+
+def recording_figure(waveform, sampling_rate, weights=None):
+    """A recording's waveform, with the co-attention over it, above its spectrogram.
+
+    Args:
+        waveform (`np.ndarray`): (samples,).
+        sampling_rate (`int`): in Hz.
+        weights (`np.ndarray`, *optional*): (heads, frames) over the recording; their mean over heads is drawn, and at
+            a dotted line all frames weigh the same.
+    """
+    duration_s = len(waveform) / sampling_rate
+    with matplotlib.rc_context(IN_A_PAGE):
+        figure = Figure(figsize=(9, 3.8))
+        figure.subplots_adjust(LEFT, 0.13, RIGHT, 0.97, hspace=0.12)
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        parts = np.array_split(waveform, min(COLUMNS, len(waveform)))
+        times = np.linspace(0, duration_s, len(parts))
+        low, high = ([float(function(part)) for part in parts] for function in (np.min, np.max))
+        upper.fill_between(times, low, high, color="0.55", linewidth=0.5)
+        upper.set_ylabel("amplitude", fontsize=10)
+        upper.set_xlim(0, duration_s)
+        if weights is not None:
+            over = upper.twinx()
+            mean = weights.mean(axis=0)
+            over.stairs(100 * mean, np.linspace(0, duration_s, len(mean) + 1), color=ORANGE, linewidth=1.6)
+            over.axhline(100 / len(mean), color=BLUE, linestyle=":", linewidth=1.2)
+            over.set_ylim(bottom=0)
+            over.set_ylabel("co-attention (%)", fontsize=10)
+        window = round(SPECTRUM_S * sampling_rate)
+        hop = max(window // 4, len(waveform) // COLUMNS)
+        # A recording shorter than a window has one spectrum.
+        padded = np.pad(waveform, (0, max(window - len(waveform), 0)))
+        transform = ShortTimeFFT(np.hanning(window), hop, sampling_rate)
+        power = transform.spectrogram(padded)
+        decibels = 10 * np.log10(np.maximum(power / max(power.max(), 1e-20), 10 ** (FLOOR_DB / 10)))
+        extent = (0, duration_s, 0, sampling_rate / 2000)
+        lower.imshow(decibels, origin="lower", aspect="auto", extent=extent, cmap="magma")
+        lower.set_ylabel("frequency (kHz)", fontsize=10)
+        lower.set_xlabel("time (s)", fontsize=10)
+    return figure
 
 
 def confusion_figure(predictions):
