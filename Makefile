@@ -1,4 +1,5 @@
 # make demo   fresh machine: environment, then the main job on the embedded corpus (minutes on 2 cores)
+# make app    a page on which to watch what a model hears; APP="--model ID --runs FOLDER" says of which
 # make test   fresh machine: environment, then lint and tests
 # make fuzz   every property test with 100,000 examples, new ones each time
 # make audit-pins   known vulnerabilities of the pinned versions
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint fuzz audit-pins bench bench-full
+.PHONY: setup demo app test lint fuzz audit-pins bench bench-full
 .DEFAULT_GOAL := test
 
 setup: $(VENV)/.done
@@ -58,3 +59,6 @@ demo: setup
 	$(BIN)/python run_ser.py --corpus demo --num_folds 3 --num_train_epochs 15 --output_dir runs/demo
 	$(BIN)/python -m ser_protocol.predict --model runs/demo/fold_00 \
 		"$$($(BIN)/python -m dataset_scripts.demo)/en1_anger_1.flac"
+
+app: setup
+	$(BIN)/python app.py $(APP)

@@ -123,10 +123,9 @@ class Listener:
             return [*lines, "No figures on unseen speakers came with it."]
         wa, count = pooled["wa"], len(self.results["per_emotion"])
         interval = f" ({wa['low']:.0%} to {wa['high']:.0%})" if wa["low"] is not None else ""
-        whom = "it had not met" if self.results["unseen_speakers"] else "were not all new to it"
-        lines.append(
-            f"It was right about {wa['value']:.0%}{interval} of the clips of speakers that {whom}; {count} emotions."
-        )
+        whom = "they had not met" if self.results["unseen_speakers"] else "were not all new to them"
+        whose = f"of the clips of speakers that {whom}, with {count} emotions"
+        lines.append(f"Models trained like it were right about {wa['value']:.0%}{interval} {whose}.")
         return [*lines, *self.results["warnings"]]
 
     def confidence_line(self, score: float) -> str:

@@ -105,14 +105,14 @@ def hearing_html(listener: Listener, hearing: Hearing) -> str:
             notes([listener.confidence_line(best["score"])]),
         ]
     parts.append(player(hearing.waveform, hearing.sampling_rate))
-    if hearing.segments:
-        parts.append(band(hearing))
     said = f"Waveform and spectrogram of {hearing.duration_s:.1f} seconds"
     if hearing.attention is not None:
         said += ", with the co-attention over the waveform"
     figure = svg(recording_figure(hearing.waveform, hearing.sampling_rate, hearing.attention), said)
-    cursor = f'<div class="cursor" data-left="{LEFT:g}" data-right="{RIGHT:g}" hidden></div>'
-    parts.append(f'<div class="recording">{figure}{cursor}</div>')
+    playhead = f'<div class="playhead" data-left="{LEFT:g}" data-right="{RIGHT:g}" hidden></div>'
+    over_time = band(hearing) if hearing.segments else ""
+    recording = f'<div class="recording">{figure}{playhead}</div>'
+    parts.append(f'<div class="scroll"><div class="timeline">{over_time}{recording}</div></div>')
     if hearing.attention is not None:
         parts.append(notes(["Orange: how much the model listens to each moment; dotted: all moments alike."]))
     elif not hearing.problem:

@@ -19,9 +19,9 @@ element.addEventListener("timeupdate", (event) => {
     stopAt = null;
     player.pause();
   }
-  const cursor = element.querySelector(".cursor");
-  if (!cursor || !player.duration) return;
-  const [left, right] = [Number(cursor.dataset.left), Number(cursor.dataset.right)];
-  cursor.style.left = `${100 * (left + ((right - left) * player.currentTime) / player.duration)}%`;
-  cursor.hidden = false;
+  const playhead = element.querySelector(".playhead");
+  if (!playhead || !player.duration) return;
+  const [left, right] = [Number(playhead.dataset.left), Number(playhead.dataset.right)];
+  playhead.style.left = `${100 * (left + ((right - left) * player.currentTime) / player.duration)}%`;
+  playhead.hidden = false;
 }, true);
