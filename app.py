@@ -9,6 +9,7 @@ GRADIO_SERVER_NAME, GRADIO_SERVER_PORT.
 
 import argparse
 import functools
+import logging
 import os
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from dataset_scripts.schema import read_audio
 from ser_protocol import page
 from ser_protocol.exploring import Run, find_runs
 from ser_protocol.listening import Listener, load_listener
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parent
 TEMPLATES = ROOT / "ser_protocol" / "templates"
@@ -56,7 +59,10 @@ def examples() -> list[str]:
 
 
 def friendly(error: Exception, path: str | None = None) -> str:
-    """An error in words that show no folder of the server."""
+    """An error in words that show no folder of the server; one that nobody foresaw goes into its log."""
+    if not isinstance(error, PROBLEMS):
+        logger.error("unforeseen", exc_info=error)
+        return page.problem(f"Something went wrong here ({type(error).__name__}); the server's log says what.")
     message = str(error) or type(error).__name__
     return page.problem(message.replace(path, Path(path).name) if path else message)
 
@@ -88,7 +94,7 @@ class Page:
         try:
             listener: Listener = self.listener(model)
             return page.hearing_html(listener, listener.listen(path))
-        except PROBLEMS as error:
+        except Exception as error:  # a checkpoint brings code of its own
             return friendly(error, path)
 
     def compared(self, path: str | None, first: str, second: str) -> tuple[str, str]:
@@ -152,7 +158,7 @@ class Page:
             return page.problem("Choose a run first.")
         try:
             return page.map_html(self.run(name).map_of(fold), fold)
-        except (*PROBLEMS, KeyError) as error:
+        except Exception as error:  # a checkpoint brings code of its own
             return friendly(error)
 
 

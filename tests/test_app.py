@@ -97,13 +97,18 @@ def server(finished_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(recordings):
+    """Chromium, whose microphone hears one of the recordings."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     from playwright.sync_api import sync_playwright
 
+    microphone = ["use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"]
+    microphone.append(f"use-file-for-fake-audio-capture={recordings['short.wav']}")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *(f"--{flag}" for flag in microphone)]
+        )
         yield browser
         browser.close()
 
@@ -173,6 +178,16 @@ def test_what_cannot_be_heard_is_said(visit, recordings):
     page.get_by_label("Clear").first.click()
     upload(page, recordings["short.wav"])  # the server is still there
     page.wait_for_selector(".hearing .verdict strong")
+
+
+def test_a_voice_is_recorded(visit):
+    page = visit(permissions=["microphone"])
+    page.get_by_role("button", name="Record audio").first.click()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(2500)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.wait_for_selector(".hearing .verdict strong")
+    assert audio(page, "duration") > 1
 
 
 def test_an_example(visit):
@@ -354,6 +369,16 @@ def test_what_is_wrong_with_a_model_is_said_at_the_start(tmp_path):
         cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert done.returncode == 1 and "app: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_nobody_foresaw_stays_in_the_log(finished_run, recordings, monkeypatch, caplog):
+    def broken(self, recording):
+        raise TypeError("secret")
+
+    monkeypatch.setattr("ser_protocol.listening.Listener.listen", broken)
+    model = str(finished_run / "final")
+    told = app.Page([model], [], []).heard(str(recordings["short.wav"]), model)
+    assert "Something went wrong here (TypeError)" in told and "secret" not in told and "secret" in caplog.text
 
 
 @pytest.mark.slow
