@@ -41,10 +41,12 @@ TITLE = "CAMuLeNet: which emotion does a model hear?"
 
 
 def build_demo() -> None:
-    """Make the demonstration's run, which takes minutes, where it is not there."""
-    if not (DEMO / "final" / "model.safetensors").is_file():
+    """Make the demonstration's run, which takes minutes, where it is not complete; it goes on where it stopped."""
+    if not (DEMO / "final" / "README.md").is_file():  # the card is written last
         print(f"Training the demonstration model into {DEMO}: a few minutes, once.", flush=True)
-        subprocess.run([sys.executable, str(ROOT / DEMO_COMMAND[0]), *DEMO_COMMAND[1:], str(DEMO)], check=True)
+        command = [sys.executable, str(ROOT / DEMO_COMMAND[0]), *DEMO_COMMAND[1:], str(DEMO)]
+        if subprocess.run(command).returncode:
+            sys.exit(f"app: the demonstration model was not made. Name another with --model, or delete {DEMO}.")
 
 
 def examples() -> list[str]:
