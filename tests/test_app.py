@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -390,5 +391,6 @@ def test_memory_is_flat_over_500_requests(finished_run, recordings, tmp_path):
             client.predict(handle_file(str(recordings["long.wav"])), model, api_name="/listen")
             status = Path(f"/proc/{process.pid}/status").read_text()
             resident.append(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024)
-    print(f"resident: {resident[0]:.0f} MB after 1, {resident[99]:.0f} after 100, {resident[-1]:.0f} MB after 500")
-    assert resident[-1] < resident[99] + 50
+    medians = [statistics.median(resident[start : start + 100]) for start in range(0, 500, 100)]
+    print("resident, median of each 100 requests, MB:", [round(value) for value in medians])
+    assert medians[-1] < medians[1] + 30  # what a request may leave behind is under 0.1 MB
