@@ -31,7 +31,6 @@ except (ImportError, OSError) as error:
 import torch
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HFValidationError
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -40,6 +39,7 @@ from dataset_scripts.demo import DISCLAIMER
 from dataset_scripts.folds import PROTOCOLS, get_folds
 from dataset_scripts.label_maps import LABEL_MAPS
 from dataset_scripts.own_corpus import COLUMNS, load_dataset_rows
+from dataset_scripts.publish import HUB_ERRORS, reason_of
 from modeling_camulenet import CAMuLeNetConfig
 from ser_protocol import predict, presets
 from ser_protocol.audit import audit, folds_table
@@ -492,6 +492,7 @@ def describe_run(
         "protocol": data_args.protocol,
         "num_folds": len(folds),
         "split_seed": data_args.split_seed,
+        "fold_files": sorted({name for fold in folds for name in fold.files}) or None,
         "seed": training_args.seed,
         "preset": model_args.preset,
         "encoder": encoder,
@@ -760,12 +761,10 @@ def push(checkpoint: Path, output_dir: Path, args: TrainingArguments) -> None:
     try:
         repo_id = api.create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
         commit = api.create_commit(repo_id, operations, commit_message="CAMuLeNet, trained by run_ser.py")
-    except (OSError, RuntimeError, HFValidationError) as error:
-        # huggingface_hub's errors are OSErrors, that of a large file within a RuntimeError.
-        reason = f"{error} {error.__cause__}" if isinstance(error, RuntimeError) else error
+    except HUB_ERRORS as error:
         raise RunError(
-            f"{name} was not pushed: {reason}\nThe run itself is complete. Repeat the command when that is mended: "
-            "nothing is trained again."
+            f"{name} was not pushed: {reason_of(error)}\nThe run itself is complete. Repeat the command when that is "
+            "mended: nothing is trained again."
         ) from error
     print(f"Pushed to {commit.repo_url}")
 
