@@ -1,6 +1,6 @@
 """Fine-tune CAMuLeNet and evaluate it on unseen speakers.
 
-    accelerate launch run_ser.py --corpus ravdess --data_dir DIR --protocol speakers --num_folds 12 \
+    accelerate launch run_ser.py --corpus ravdess --data_dir DIR --protocol speakers --num_folds 12 \\
         --preset camulenet --encoder_name_or_path openai/whisper-medium --output_dir OUT
     python run_ser.py CONFIG.yaml [flags that differ from the file]
     run-ser evaluate --model_name_or_path OUT/final --corpus crema_d --data_dir DIR --output_dir OUT2
