@@ -101,7 +101,10 @@ def test_every_cell_is_of_the_results(predictions, fold_metrics, run):
     told = dict(map(tuple, about[1:]))
     assert told == {name: cell_of(value) for name, value in results["run"].items() if name not in PLACED_FIELDS}
     assert told["num_parameters"] == "1234" and told["fold_files"] == "x.json, y.json"
-    assert "fixed in x.json, y.json (`dataset_scripts/splits/` of the code)" in card
+    fixed = "fixed in x.json, y.json (`dataset_scripts/splits/` of the code)"
+    assert f"{fixed}. The test speakers" in card
+    card = model_card(build_results(both, fold_metrics, run | more | {"train_on_validation": True}))
+    assert f"{fixed}; its validation parts are trained on, too. The test speakers" in card
     calibration = results["calibration"]
     assert f"as is {calibration['as_is']['ece']:.3f}, after temperature scaling" in card
     assert "2.0 minutes a fold (median of 2, 4 minutes together) and 0.3 GB of memory at most" in card
