@@ -1,15 +1,18 @@
 """Fine-tune CAMuLeNet and evaluate it on unseen speakers.
 
-    accelerate launch run_ser.py --corpus ravdess --data_dir DIR --protocol speakers --num_folds 12 \
+    accelerate launch run_ser.py --corpus ravdess --data_dir DIR --protocol speakers --num_folds 12 \\
         --preset camulenet --encoder_name_or_path openai/whisper-medium --output_dir OUT
     python run_ser.py CONFIG.yaml [flags that differ from the file]
-    run-ser predict FILES_OR_FOLDERS --model OUT/final (ser_protocol.predict)
+    run-ser evaluate --model_name_or_path OUT/final --corpus crema_d --data_dir DIR --output_dir OUT2
+    run-ser predict FILES_OR_FOLDERS --model OUT/final     # more: run-ser predict --help
+    run-ser audit SPLIT_OR_TABLE                           # more: run-ser audit --help
 
 Each fold trains a model, chooses its epoch by the UA on validation speakers (--train_on_validation: trains on them,
 too, for a fixed number of epochs) and predicts the test speakers; when every fold of OUT is complete they are pooled.
 A complete fold is never redone: the same command goes on where it stopped, and array jobs share one OUT by `--folds`.
 """
 
+import argparse
 import dataclasses
 import json
 import logging
@@ -31,7 +34,6 @@ except (ImportError, OSError) as error:
 import torch
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HFValidationError
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -40,7 +42,9 @@ from dataset_scripts.demo import DISCLAIMER
 from dataset_scripts.folds import PROTOCOLS, get_folds
 from dataset_scripts.label_maps import LABEL_MAPS
 from dataset_scripts.own_corpus import COLUMNS
+from dataset_scripts.publish import HUB_ERRORS, reason_of
 from modeling_camulenet import CAMuLeNetConfig
+from modeling_camulenet.configuration_camulenet import CODE_VERSION
 from ser_protocol import predict, presets
 from ser_protocol.audit import audit, folds_table
 from ser_protocol.audit import main as audit_command
@@ -290,6 +294,10 @@ SUBCOMMANDS = {"predict": predict.main, "audit": audit_command}  # beside `evalu
 TOKEN = re.compile(r"(--(?:hub[_-])?token[ =])\S+")
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults behind the flags, and this module's text as it stands."""
+
+
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
     """
     Arguments from the command line, or from a YAML file named first; flags after it win.
@@ -298,8 +306,13 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         RunError: unknown preset or keys, no --output_dir, or what TrainingArguments refuses.
     """
     argv = flags_of(argv)
-    parser = HfArgumentParser((ModelArguments, DataArguments, TrainingArguments))
-    parser.prog = "run-ser"
+    parser = HfArgumentParser(
+        (ModelArguments, DataArguments, TrainingArguments),
+        prog="run-ser",
+        usage="%(prog)s [CONFIG.yaml] [flags] | run-ser evaluate [flags] | run-ser predict ... | run-ser audit ...",
+        description=__doc__,
+        formatter_class=HelpFormatter,
+    )
     known = parser._option_string_actions
     unknown = [flag for flag in argv if flag.startswith("--") and flag.split("=")[0] not in known]
     if unknown:
@@ -345,6 +358,9 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
 def flags_of(argv: list[str]) -> list[str]:
     """The command line with the flags of a configuration file in the file's place."""
     is_file = argv and argv[0].endswith((".yaml", ".yml", ".json"))
+    if argv and not is_file and not argv[0].startswith("-"):
+        commands = ", ".join([*SUBCOMMANDS, "evaluate"])
+        raise RunError(f"{argv[0]} is neither a configuration file (.yaml, .yml, .json) nor one of {commands}.")
     return _file_arguments(Path(argv[0])) + argv[1:] if is_file else argv
 
 
@@ -450,7 +466,11 @@ def describe_run(
 ) -> dict:
     """The `run` part of results.json: what ran, on what, how."""
     dataset = data.dataset
-    licenses = {builder_class(name).license for name in data_args.corpus or []} or {dataset.info.license}
+    met = [speaker.split("/")[0] for speaker in config.training_speakers]  # by the checkpoint that is gone on from
+    sources = sources_of([*(data_args.corpus or []), *met])
+    if data_args.dataset_name:
+        info = dataset.info
+        sources.append(source_fields(data_args.dataset_name, info.license, "", info.citation, info.homepage))
     if model_args.model_name_or_path:
         encoder = f"of the checkpoint {model_args.model_name_or_path}"
     else:
@@ -465,6 +485,7 @@ def describe_run(
         "protocol": data_args.protocol,
         "num_folds": len(folds),
         "split_seed": data_args.split_seed,
+        "fold_files": sorted({name for fold in folds for name in fold.files}) or None,
         "seed": training_args.seed,
         "preset": model_args.preset,
         "encoder": encoder,
@@ -499,13 +520,32 @@ def describe_run(
         "hardware": hardware(),
         "languages": sorted(set(dataset["language"][:])),
         "language_of_corpus": language_of_corpus(dataset),
-        "licenses": sorted(licenses - {""}),
+        "sources": sources,
+        "licenses": sorted({source["license"] for source in sources} - {""}),
         "hub_model_id": training_args.hub_model_id,
         "disclaimer": DISCLAIMER if "demo" in (data_args.corpus or []) else data_args.note,
         "warnings": warnings,
         "command": whole_command(command_flags(sys.argv[1:])),
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")},
+        | {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate", "numpy")}
+        | {"camulenet": CODE_VERSION},
+    }
+
+
+def sources_of(names: list[str]) -> list[dict[str, str]]:
+    """Licence and citation of each corpus that is named and known here, each once."""
+    builders = [builder_class(name) for name in sorted(set(names) & set(CORPORA))]
+    return [source_fields(b.corpus, b.license, b.license_id, b.citation, b.homepage) for b in builders]
+
+
+def source_fields(corpus: str, license: str, license_id: str, citation: str, homepage: str) -> dict[str, str]:
+    """A corpus as the card names it; `license_id` is the Hub's, "" where that is for the card to find."""
+    return {
+        "corpus": corpus,
+        "license": license,
+        "license_id": license_id,
+        "citation": " ".join(citation.split()),
+        "homepage": homepage,
     }
 
 
@@ -733,12 +773,10 @@ def push(checkpoint: Path, output_dir: Path, args: TrainingArguments) -> None:
     try:
         repo_id = api.create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
         commit = api.create_commit(repo_id, operations, commit_message="CAMuLeNet, trained by run_ser.py")
-    except (OSError, RuntimeError, HFValidationError) as error:
-        # huggingface_hub's errors are OSErrors, that of a large file within a RuntimeError.
-        reason = f"{error} {error.__cause__}" if isinstance(error, RuntimeError) else error
+    except HUB_ERRORS as error:
         raise RunError(
-            f"{name} was not pushed: {reason}\nThe run itself is complete. Repeat the command when that is mended: "
-            "nothing is trained again."
+            f"{name} was not pushed: {reason_of(error)}\nThe run itself is complete. Repeat the command when that is "
+            "mended: nothing is trained again."
         ) from error
     print(f"Pushed to {commit.repo_url}")
 

@@ -26,7 +26,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +66,7 @@ class Fold:
     """One partition of a dataset into row numbers, each list ascending; `validation` may be empty.
 
     Rows in no part are those of a test speaker's dialogue partners. `leaky`: test speakers are met in training or
-    validation, so that figures are not unseen-speaker figures.
+    validation, so that figures are not unseen-speaker figures. `files`: names in `splits/` that it is from, if any.
     """
 
     index: int
@@ -75,6 +75,7 @@ class Fold:
     test: list[int]
     protocol: str
     leaky: bool = False
+    files: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Speaker(NamedTuple):
@@ -118,6 +119,7 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
         standard = STANDARD_FOLDS.get(next(iter(of_corpus)), {}).get("speakers", 10) if len(of_corpus) == 1 else 10
         num_folds = min(standard, *(len(_named(group)) for group in of_corpus.values()))
 
+    files = ()
     if protocol == "random":
         rows = _random_rows(dataset, num_folds, seed)
     elif protocol == "official":
@@ -131,10 +133,14 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
         rows = [_rows_of(fold, speaker_ids) for fold in parts]
     else:
         of_speakers = "speakers" if protocol == "test-selected" else protocol
-        parts_of = {
+        committed = {
             corpus: _committed_parts(dataset, corpus, group, of_speakers, num_folds, seed)
-            or speaker_parts(group, of_speakers, num_folds, seed)
             for corpus, group in of_corpus.items()
+        }
+        files = tuple(found[0] for found in committed.values() if found)
+        parts_of = {
+            corpus: found[1] if found else speaker_parts(of_corpus[corpus], of_speakers, num_folds, seed)
+            for corpus, found in committed.items()
         }
         if protocol == "loso":
             parts = [fold for folds in parts_of.values() for fold in folds]
@@ -162,7 +168,7 @@ def get_folds(dataset: datasets.Dataset, protocol: str, num_folds: int | None = 
     for index, of_fold in enumerate(rows):
         met = {speaker_ids[row] for part in ("train", "validation") for row in of_fold[part]}
         leaky = any(speaker_ids[row] in met for row in of_fold["test"])
-        folds.append(Fold(index, **of_fold, protocol=protocol, leaky=leaky))
+        folds.append(Fold(index, **of_fold, protocol=protocol, leaky=leaky, files=files))
     _check(folds, dataset, speaker_ids)
     return folds
 
@@ -450,8 +456,8 @@ def _committed_parts(
     protocol: str,
     num_folds: int | None,
     seed: int,
-) -> list[dict[str, list[str]]] | None:
-    """Speakers of the parts from `splits/`, where it has this split for exactly this dataset's speakers."""
+) -> tuple[str, list[dict[str, list[str]]]] | None:
+    """A file's name in `splits/` and the speakers of its parts, where it has this split for just these speakers."""
     number = STANDARD_FOLDS.get(corpus, {}).get(protocol) if num_folds is None else num_folds
     path = SPLITS / f"{corpus}_{protocol}_{number}.json"
     if not path.is_file():
@@ -463,7 +469,7 @@ def _committed_parts(
     ids = [name for name in dataset["utterance_id"][:] if name.startswith(f"{corpus}/")]
     if split["utterance_ids_sha256"] not in (None, hash_ids(ids)):
         logger.info("%s was made on other utterances of %s than these", path.name, corpus)
-    return parts
+    return path.name, parts
 
 
 def hash_ids(utterance_ids: Iterable[str]) -> str:

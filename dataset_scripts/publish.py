@@ -27,7 +27,7 @@ import datasets
 import pandas as pd
 from datasets.table import embed_table_storage
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, DatasetCardData, HfApi
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
 from . import CORPORA, LoadedCorpora, builder_class, load_corpora
@@ -43,6 +43,9 @@ SHARDS = "data/group_*.parquet"
 TEMPORARY = "data/.group_*.tmp"  # left by a process that was killed
 MAX_SHARD_BYTES = 100_000_000  # of audio; writing a shard takes several times this in memory
 MAX_LISTED_SPEAKERS = 24  # of a part, in the table of folds
+# What a push may fail with: huggingface_hub's own errors are OSErrors, those of a large file RuntimeErrors around
+# them, and those of a connection its HTTP library's.
+HUB_ERRORS = (OSError, RuntimeError, HTTPError, HFValidationError)
 SIZE_CATEGORIES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 # Headings within the docstring of a corpus's module.
 HEADINGS = ("Provenance", "Licence", "Citation", "How to obtain", "Configurations", "Oddities", "Expected")
@@ -327,6 +330,11 @@ def push(folder: Path, settings: Mapping, repo_id: str, private: bool, token: st
     return str(url)
 
 
+def reason_of(error: Exception) -> str:
+    """What one of `HUB_ERRORS` says, in a word: why a large file was not taken stands in the cause of its error."""
+    return f"{error} {error.__cause__}" if isinstance(error, RuntimeError) and error.__cause__ else str(error)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dataset_scripts.publish", description=__doc__.split("\n")[0])
     parser.add_argument("corpus", choices=CORPORA)
@@ -350,7 +358,7 @@ def main() -> None:
         _publish(arguments)
     except (CorpusError, HFValidationError) as error:
         sys.exit(f"publish: {error}")
-    except OSError as error:  # huggingface_hub's, too
+    except OSError as error:
         sys.exit(f"publish: {error}\nRepeat the command when that is mended.")
 
 
@@ -387,7 +395,13 @@ def _publish(arguments: argparse.Namespace) -> None:
     _write_text(folder / CARD, card)
     print(folder / CARD)
     if arguments.push_to_hub:
-        print(push(folder, settings, arguments.push_to_hub, arguments.private, arguments.token))
+        try:
+            print(push(folder, settings, arguments.push_to_hub, arguments.private, arguments.token))
+        except HUB_ERRORS as error:
+            raise CorpusError(
+                f"{arguments.push_to_hub} was not pushed: {reason_of(error)}\nThe files in {folder} are complete. "
+                "Repeat the command when that is mended."
+            ) from error
 
 
 if __name__ == "__main__":

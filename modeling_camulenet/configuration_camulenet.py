@@ -6,7 +6,8 @@ from typing import Any
 
 import transformers
 
-# Before anything is imported that an older one lacks. Every way to the model leads through its configuration.
+# Before anything is imported that an older one lacks. Every way to a checkpoint leads through this file first: the
+# feature extractor's imports it before all else, and whatever loads the model or the pipeline reads the configuration.
 if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23):
     raise RuntimeError(
         f"CAMuLeNet needs transformers 5.23 or newer, and this is {transformers.__version__}: "

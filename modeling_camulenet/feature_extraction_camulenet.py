@@ -6,6 +6,11 @@ from inspect import signature
 
 import numpy as np
 import torch
+
+# First, and not only for these two: it names the transformers to install where this one lacks what follows.
+from .configuration_camulenet import BRANCHES, ENCODER_CONTEXTS
+
+# isort: split
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank, window_function
 from transformers.utils.generic import maybe_autocast
@@ -43,8 +48,8 @@ WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 # What a setting may be, where it is a choice.
 CHOICES = {
     "encoder_input": ("log_mel", "fbank", "waveform"),
-    "encoder_context": ("clip", "padded"),
-    "branches": ("spectrogram", "mfcc"),
+    "encoder_context": ENCODER_CONTEXTS,
+    "branches": BRANCHES,
     "window": tuple(WINDOWS),
     "pad_mode": ("reflect", "constant"),
 }

@@ -830,6 +830,13 @@ class CAMuLeNetForAudioClassification(CAMuLeNetPreTrainedModel):
         )
         return output if return_dict else output.to_tuple()
 
+    def freeze_feature_encoder(self):
+        """
+        Takes the gradients of the encoder's convolutions, which only `trainable_encoder_layers=-1` trains. Under this
+        name `run_audio_classification.py` asks it of every model by default.
+        """
+        self.camulenet.speech_encoder.freeze_convolutions()
+
     def _for_gender(self, hidden: torch.Tensor) -> torch.Tensor:
         """What a gender head reads of what the emotion head reads."""
         return reverse_gradient(hidden) if self.config.adversarial_gender else hidden

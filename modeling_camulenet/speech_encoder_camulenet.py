@@ -411,6 +411,12 @@ class SpeechEncoder(nn.Module):
         elif hasattr(self.encoder, SPEC_AUGMENT_VECTOR):
             getattr(self.encoder, SPEC_AUGMENT_VECTOR).requires_grad_(False)
 
+    def freeze_convolutions(self):
+        """Takes the gradients of the convolutions before the layers, for `trainable_encoder_layers=-1`."""
+        for name in ("conv1", "conv2", "feature_extractor"):
+            if hasattr(self.encoder, name):
+                getattr(self.encoder, name).requires_grad_(False)
+
     def train(self, mode: bool = True):
         # What is frozen gives the same frames in training as in evaluation: no dropout.
         super().train(False)

@@ -17,6 +17,7 @@ Audio that is identical, or nearly so, is found by `fingerprint.py`.
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections import defaultdict
@@ -583,15 +584,18 @@ def _tested_once(path, table):
 
 def _find_audio(utterances, data_dir):
     """Utterance -> audio: the file at its path under data_dir, or else the only one with its name."""
-    by_name = defaultdict(list)
+    by_name, by_path = defaultdict(list), {}
     for path in sorted(Path(data_dir).rglob("*")):
         if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
             by_name[path.stem].append(path)
+            by_path[os.path.abspath(path)] = path
     audio = {}
     for utterance in utterances:
-        at_path, same_name = Path(data_dir, utterance), by_name[_plain(utterance).split("/")[-1]]
-        if at_path.is_file() or len(same_name) == 1:
-            audio[utterance] = {"bytes": None, "path": str(at_path if at_path.is_file() else same_name[0])}
+        # A path that leads out of data_dir names nothing.
+        at_path = by_path.get(os.path.abspath(Path(data_dir, utterance)))
+        same_name = by_name[_plain(utterance).split("/")[-1]]
+        if at_path or len(same_name) == 1:
+            audio[utterance] = {"bytes": None, "path": str(at_path or same_name[0])}
     if not audio:
         raise AuditError(f"{data_dir}: no audio file is named like an utterance, such as {utterances[0]}")
     return audio

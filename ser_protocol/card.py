@@ -24,7 +24,16 @@ from .tables import SCORE_NAMES, joined, markdown_table, score_text, value_text
 CARD_TEMPLATE = Path(__file__).with_name("templates") / "model_card.md"
 
 # Licences that a corpus may have and the Hub has an id for.
-HUB_LICENSES = {"cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "odbl"}
+HUB_LICENSES = {
+    "apache-2.0",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-nc-nd-4.0",
+    "odbl",
+}
 
 PROTOCOLS = {
     "loso": "Each fold tests one speaker (on IEMOCAP that speaker's dialogue partner is left out of the fold).",
@@ -70,7 +79,7 @@ def model_card(results, checkpoint=None, model_id=None, published="final", code=
         base_model=_hub_id(run.get("base_model")),
         metrics=list(SCORES) if results["pooled"] else None,
         eval_results=_eval_results(results) or None,
-        **_license(run.get("licenses") or []),
+        **_license(run),
     )
     card = ModelCard.from_template(
         data,
@@ -79,12 +88,14 @@ def model_card(results, checkpoint=None, model_id=None, published="final", code=
         results=results,
         model_id=model_id,
         checkpoint=checkpoint,
+        hosted=hosted,
         published=published,
         code_table=markdown_table([["file", "SHA-256"], *code.items()]) if code else "",
         fold=_fold_of(results, checkpoint),
         data_lines=data_lines(run["data"]) if run.get("data") else [],
         protocol=PROTOCOLS.get(run["protocol"], ""),
         validated=bool(results["folds"]) and all(row["validation_speakers"] for row in results["folds"]["rows"]),
+        unvalidated=sum(not row["validation_speakers"] for row in results["folds"]["rows"]) if results["folds"] else 0,
         scores=scores_table(results) if results["pooled"] else "",
         reading=reading(results) if results["pooled"] else "",
         groups=[groups_table(results, kind) for kind in GROUPS if results.get(f"per_{kind}")],
@@ -167,15 +178,17 @@ def _eval_results(results):
     ]
 
 
-def _license(licenses):
+def _license(run):
     """Licence fields of the metadata: the corpora's, as the weights come from them; a mixture is "other".
 
-    A corpus writes "CC BY-NC-SA 4.0" where the Hub wants "cc-by-nc-sa-4.0".
+    Where its id on the Hub is not known, it may still be one that is written "CC BY-NC-SA 4.0" in place of
+    "cc-by-nc-sa-4.0".
     """
-    ids = {name.lower().replace(" ", "-") for name in licenses}
+    sources = run.get("sources") or [{"license": name} for name in run.get("licenses") or []]
+    ids = {source.get("license_id") or source["license"].lower().replace(" ", "-") for source in sources} - {""}
     if len(ids) == 1 and ids <= HUB_LICENSES:
         return {"license": ids.pop()}
-    return {"license": "other", "license_name": "see-card"} if licenses else {}
+    return {"license": "other", "license_name": "see-card"} if ids else {}
 
 
 def _hub_id(name):

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import soundfile
+from huggingface_hub.errors import HFValidationError
 from tqdm.auto import tqdm
 from transformers import pipeline
 
@@ -119,6 +120,7 @@ def write_table(files: Sequence[str], classify, model: str, output: Path, batch_
             read.append(file)
             yield waveform
 
+    output.parent.mkdir(parents=True, exist_ok=True)
     with open(output, "a", encoding="utf-8", newline="") as table:
         if output.suffix == ".csv" and not done and table.tell() == 0:
             csv.writer(table, lineterminator="\n").writerow(columns)
@@ -283,6 +285,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.output and arguments.timeline:
         parser.error("give either --output or --timeline")
+    if arguments.batch_size < 1:
+        parser.error(f"--batch_size {arguments.batch_size}: give at least 1")
     if not 0 < arguments.hop_s <= arguments.window_s:
         parser.error(f"--hop_s {arguments.hop_s}: give more than 0 and at most --window_s, {arguments.window_s}")
     try:
@@ -293,13 +297,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             except UnicodeEncodeError:
                 unnameable[file] = "its name is not valid UTF-8; rename it"
         usable = [file for file in files if file not in unnameable]
-        classify = pipeline(
-            "audio-classification",
-            model=arguments.model,
-            revision=arguments.revision,
-            trust_remote_code=True,
-            top_k=arguments.top_k,
-        )
+        try:
+            classify = pipeline(
+                "audio-classification",
+                model=arguments.model,
+                revision=arguments.revision,
+                trust_remote_code=True,
+                top_k=arguments.top_k,
+            )
+        except (OSError, HFValidationError) as error:
+            where = "" if Path(arguments.model).is_dir() else " (there is no such folder here)"
+            sys.exit(f"predict: the model {arguments.model}{where} cannot be loaded: {error}")
         if arguments.output:
             bad = write_table(usable, classify, arguments.model, arguments.output, arguments.batch_size)
         elif arguments.timeline:

@@ -41,6 +41,7 @@ PLACED_FIELDS = (
     "command",
     "versions",
     "disclaimer",
+    "sources",
     "licenses",
     "languages",
     "warnings",
@@ -62,8 +63,10 @@ def build_results(predictions, fold_metrics, run):
         run (`dict`): what ran, kept as it is. Required: `corpus`, `protocol`, `num_folds`. Read where given: `data`
             (what was taken of the corpora; see `data_lines`), `audit` (from `audit.AuditReport.summary`),
             `num_eligible_utterances` (how many `predictions` must hold), `disclaimer` (`str`), `warnings`,
-            `languages`, `licenses` (`list[str]`), `language_of_corpus` (`{corpus: language}`), `command` (`str`),
-            `versions` (`dict`), `base_model` (pre-trained encoder; in the metadata if it is a Hub id), `hub_model_id`.
+            `languages`, `licenses` (`list[str]`), `sources` (`list[dict]`: `corpus`, `license`, `license_id`,
+            `citation` and `homepage` of each corpus that the model has met), `language_of_corpus` (`{corpus:
+            language}`), `command` (`str`), `versions` (`dict`), `base_model` (pre-trained encoder; in the metadata if
+            it is a Hub id), `hub_model_id`, `fold_files` (names in `dataset_scripts/splits/`).
 
     Returns:
         `dict`: `format_version`; `run`; `incomplete`, `None` or a sentence that says why there are no pooled figures;

@@ -74,6 +74,7 @@ class HubServer:
         blobs: SHA-256 -> content of the large files that were brought up, committed or not.
         uploads: number of large files that were brought up.
         refuse_uploads: how many large files are yet to be answered with 403.
+        break_uploads: in the middle of how many large files the connection is yet to be closed, after those refused.
         refuse_commits: how many commits are yet to be answered with 403, after their files were brought up.
     """
 
@@ -82,6 +83,7 @@ class HubServer:
         self.blobs: dict[str, bytes] = {}
         self.uploads = 0
         self.refuse_uploads = 0
+        self.break_uploads = 0
         self.refuse_commits = 0
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -132,7 +134,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self) -> None:
         address = urlsplit(self.path)
         self.query, path = parse_qs(address.query), unquote(address.path)
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        if self.command == "PUT" and self.hub.break_uploads and not self.hub.refuse_uploads:
+            self.hub.break_uploads -= 1
+            self.rfile.read(length // 2)
+            self.close_connection = True
+            return None
+        self.body = self.rfile.read(length)
         try:
             for pattern, answer in ((API, self._api), (LFS, self._lfs), (FILE, self._file)):
                 match = pattern.fullmatch(path)

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -570,7 +571,9 @@ def test_audio_is_found_by_path_or_only_by_its_name(tmp_path, voices):
     folder = write_clips(tmp_path / "wav", {})
     write_clips(folder / "one", {"a.wav": voices[0], "b.wav": voices[1]})
     write_clips(folder / "two", {"b.wav": voices[2]})
-    audio = module._find_audio(["one/b.wav", "elsewhere/a", "b"], folder)
+    shutil.copy(folder / "one" / "a.wav", tmp_path / "outside.wav")
+    outside = ["../outside.wav", "one/../../outside.wav", str(tmp_path / "outside.wav")]
+    audio = module._find_audio(["one/b.wav", "elsewhere/a", "b", *outside], folder)
     assert {name: Path(source["path"]).relative_to(folder).as_posix() for name, source in audio.items()} == {
         "one/b.wav": "one/b.wav",
         "elsewhere/a": "one/a.wav",

@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard
 from markdown_tables import tables
 
 from ser_protocol.card import model_card
-from ser_protocol.results import build_results
+from ser_protocol.results import PLACED_FIELDS, build_results
 
 
 @pytest.mark.parametrize("checkpoint", [None, "final", "fold_01"])
@@ -40,6 +40,18 @@ def test_card_says_whose_figures_they_are(predictions, fold_metrics, run):
         assert not re.search(r"\n{3}|[ \t]\n|\{[{%]|None|nan", card)
 
 
+SOURCES = [
+    {"corpus": "x", "license": "CC BY-NC-SA 4.0", "license_id": "cc-by-nc-sa-4.0", "citation": "A. Nobody, X",
+     "homepage": "https://x.org"},
+    {"corpus": "y", "license": "ODbL 1.0", "license_id": "odbl", "citation": "", "homepage": ""},
+]  # fmt: skip
+
+
+def cell_of(value):
+    """A value of a run, as its table has it."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def cell(score):
     """A score with its interval, as a table has it."""
     if score["low"] is None:
@@ -56,9 +68,10 @@ def test_every_cell_is_of_the_results(predictions, fold_metrics, run):
     both = pd.concat([predictions, other]).assign(p_anger=0.2, p_fear=0.7, p_neutral=0.1)
     for metrics in fold_metrics:
         metrics |= {"temperature": 1.5}
-    results = build_results(both, fold_metrics, run | {"language_of_corpus": {"x": "en", "y": "hi"}})
+    more = {"language_of_corpus": {"x": "en", "y": "hi"}, "sources": SOURCES, "fold_files": ["x.json", "y.json"]}
+    results = build_results(both, fold_metrics, run | more)
     card = model_card(results)
-    pooled, corpora, languages, genders, emotions, folds, about = tables(card)
+    pooled, corpora, languages, genders, emotions, folds, sources, about = tables(card)
     names = {"WA": "wa", "UA": "ua", "WF1": "wf1", "macro F1": "macro_f1", "gender WA": "gender_wa"}
     for title, value, interval, spread, majority in pooled[1:]:
         name = names[title]
@@ -84,10 +97,32 @@ def test_every_cell_is_of_the_results(predictions, fold_metrics, run):
     for row, (fold, tested, validated) in zip(results["folds"]["rows"], folds[1:], strict=True):
         people = [" ".join(name.split("/")[1] for name in row[f"{part}_speakers"]) for part in ("test", "validation")]
         assert [str(row["fold"]), *people] == [fold, tested, validated]
-    assert dict(map(tuple, about[1:]))["num_parameters"] == "1234"
+    assert sources[1:] == [["x", "CC BY-NC-SA 4.0", "A. Nobody, X (https://x.org)"], ["y", "ODbL 1.0", "unknown"]]
+    told = dict(map(tuple, about[1:]))
+    assert told == {name: cell_of(value) for name, value in results["run"].items() if name not in PLACED_FIELDS}
+    assert told["num_parameters"] == "1234" and told["fold_files"] == "x.json, y.json"
+    fixed = "fixed in x.json, y.json (`dataset_scripts/splits/` of the code)"
+    assert f"{fixed}. The test speakers" in card
+    card = model_card(build_results(both, fold_metrics, run | more | {"train_on_validation": True}))
+    assert f"{fixed}; its validation parts are trained on, too. The test speakers" in card
     calibration = results["calibration"]
     assert f"as is {calibration['as_is']['ece']:.3f}, after temperature scaling" in card
     assert "2.0 minutes a fold (median of 2, 4 minutes together) and 0.3 GB of memory at most" in card
+
+
+def test_the_card_says_who_chose_the_epoch(predictions, fold_metrics, run):
+    texts = ("the epoch is chosen on a validation part", "part in some folds: there the", "part in any fold: the")
+    for place, text in enumerate(texts):
+        card = model_card(build_results(predictions, fold_metrics, run))
+        assert [other in card for other in texts] == [other == text for other in texts]
+        fold_metrics[min(place, 1)]["validation_speakers"] = []
+
+
+def test_the_card_of_a_pushed_model_names_what_lies_beside_it(predictions, fold_metrics, run):
+    results = build_results(predictions, fold_metrics, run | {"hub_model_id": "me/camulenet"})
+    cards = {name: model_card(results, name) for name in (None, "final", "fold_01")}
+    assert [name for name, card in cards.items() if "[`plots/`](plots)" in card] == ["final"]
+    assert "[`plots/`](plots)" not in model_card(build_results(predictions, fold_metrics, run), "final")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +150,9 @@ def test_card_license_of_several_corpora(predictions, fold_metrics, run):
         card = model_card(build_results(predictions, fold_metrics, run | {"licenses": licenses}))
         assert ModelCard(card).data.license == "other"
         assert ", ".join(licenses) in card
+    for sources, license in ((SOURCES, "other"), (SOURCES[:1], "cc-by-nc-sa-4.0"), (SOURCES[1:], "odbl")):
+        card = model_card(build_results(predictions, fold_metrics, run | {"sources": sources}))
+        assert ModelCard(card).data.license == license
 
 
 def test_card_names_no_local_folder_as_base_model(predictions, fold_metrics, run, tmp_path, monkeypatch):

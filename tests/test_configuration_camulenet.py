@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, PreTrainedConfig, WhisperConfig
 
-from modeling_camulenet import CAMuLeNetConfig
+from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
 from modeling_camulenet.configuration_camulenet import CODE_VERSION, FORMAT_VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +131,39 @@ def test_checkpoints_of_older_and_newer_code(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**saved, "format_version": 7, "camulenet_version": "9.1.0"}))
     with pytest.raises(ValueError, match=r"format 7, of camulenet 9\.1\.0.* Install camulenet 9\.1\.0 or newer"):
         AutoConfig.from_pretrained(tmp_path)
+
+
+ENTRIES = """
+import sys
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification, pipeline
+
+sys.modules["transformers"].__version__ = "5.22.2"  # it has put another module in its own place by now
+for load in (AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification):
+    try:
+        load.from_pretrained(sys.argv[1], trust_remote_code=True)
+    except RuntimeError as error:
+        print(load.__name__, error)
+try:
+    pipeline("audio-classification", model=sys.argv[1], trust_remote_code=True)
+except RuntimeError as error:
+    print("pipeline", error)
+"""
+
+
+def test_every_way_to_a_checkpoint_tells_what_to_install(tiny_config, tmp_path):
+    config = tiny_config()
+    CAMuLeNetForAudioClassification(config).save_pretrained(tmp_path / "checkpoint")
+    CAMuLeNetFeatureExtractor.from_model_config(config).save_pretrained(tmp_path / "checkpoint")
+    variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-I", "-c", ENTRIES, str(tmp_path / "checkpoint")]
+    child = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert child.returncode == 0, child.stderr
+    names, messages = zip(*(line.split(" ", 1) for line in child.stdout.splitlines()))
+    autos = ("AutoConfig", "AutoFeatureExtractor", "AutoModel", "AutoModelForAudioClassification")
+    assert names == (*autos, "pipeline")
+    assert set(messages) == {
+        'CAMuLeNet needs transformers 5.23 or newer, and this is 5.22.2: `pip install --upgrade "transformers>=5.23"`.'
+    }
 
 
 @pytest.mark.parametrize("entry", ["configuration_camulenet", "modeling_camulenet"])

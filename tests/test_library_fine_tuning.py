@@ -4,6 +4,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from encoders import ENCODERS
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -106,6 +107,23 @@ def test_the_steps_of_run_audio_classification(rows, checkpoint, tmp_path):
         }
         np.testing.assert_allclose([scores[name] for name in LABELS], logits, rtol=0, atol=1e-4)
     assert list(seen["labels"]) == [row % 3 for row in range(12)]
+
+
+def test_freeze_feature_encoder(tiny_config):
+    """What run_audio_classification.py calls by default: the convolutions no longer train, everything else does."""
+    model = CAMuLeNetForAudioClassification(tiny_config(trainable_encoder_layers=-1))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    model.freeze_feature_encoder()
+    left = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    encoder = "camulenet.speech_encoder.encoder"
+    assert trained - left == {f"{encoder}.conv{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias")}
+
+    of_audio = tiny_config(ENCODERS["wav2vec2, group norm"], trainable_encoder_layers=-1)
+    model = CAMuLeNetForAudioClassification(of_audio)
+    model.freeze_feature_encoder()
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert {name.split(".")[3] for name in frozen} == {"feature_extractor"}
+    CAMuLeNetForAudioClassification(tiny_config(fusion="branches")).freeze_feature_encoder()  # has no encoder
 
 
 def test_local_classes_without_remote_code(checkpoint):

@@ -312,6 +312,11 @@ def test_files_that_are_not_there(folder, refusal):
     message = refusal()
     assert message.startswith(f"no file that the metadata of {folder} lists can be used; paths go from the folder of")
     assert "wavs/a.wav: listed, but not there" in message and "  a: listed" in message
+    # Audio that lies outside of the folder is none of it.
+    shutil.copy(folder / "a.wav", folder.parent / "outside.wav")
+    for name in ("../outside.wav", "sub/../../outside.wav", str(folder.parent / "outside.wav")):
+        write_table(folder / "metadata.csv", [ROWS[0], (name, "sad", "1", "")])
+        assert "../outside.wav: listed, but no audio" in refusal()
     write_table(folder / "metadata.csv", [ROWS[0], ("", "sad", "1", "")])
     assert refusal() == f"{folder / 'metadata.csv'}, row 2: no file in column file_name"
 

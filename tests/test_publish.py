@@ -536,8 +536,10 @@ json.dump(outcomes, open("outcomes.json", "w"))
 READ = """
 import hashlib, json, sys
 from datasets import Audio, load_dataset
+repo_id, revision = sys.argv[1:]
 with open("rows.jsonl", "w") as file:
-    for name, part in load_dataset(sys.argv[1], "fold_00").cast_column("audio", Audio(decode=False)).items():
+    parts = load_dataset(repo_id, "fold_00", revision=revision)
+    for name, part in parts.cast_column("audio", Audio(decode=False)).items():
         for row in part:
             audio = row.pop("audio")
             row |= {"part": name, "path": audio["path"], "sha256": hashlib.sha256(audio["bytes"]).hexdigest()}
@@ -562,6 +564,13 @@ def run(tmp_path):
         )
 
     return run
+
+
+def read(run, hub, folder, *argv) -> list[dict]:
+    """The rows of a dataset of the Hub, read by a process of its own."""
+    finished = run(hub, READ, *argv)
+    assert finished.returncode == 0, finished.stderr
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
 
 
 def test_what_is_pushed_loads_from_the_hub(arguments, corpus, published, tmp_path, run):
@@ -606,11 +615,49 @@ def test_what_is_pushed_loads_from_the_hub(arguments, corpus, published, tmp_pat
         assert set(mine.files) == {".gitattributes", "train.csv"}
         assert ("dataset", "me/new") not in hub.repos
 
-        finished = run(hub, READ, "me/corpus")
-        assert finished.returncode == 0, finished.stderr
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+        rows = read(run, hub, tmp_path, "me/corpus", "main")
     assert {row["part"] for row in rows} == {"train", "validation", "test"}
     for row, source in zip(sorted(rows, key=lambda row: row["utterance_id"]), corpus, strict=True):
         original = Path(source.pop("audio")["path"])
         source |= {"path": original.name, "sha256": hashlib.sha256(original.read_bytes()).hexdigest()}
         assert row == {**source, "part": row["part"]}
+
+
+def test_a_push_that_breaks_off_is_repeated(arguments, corpus, tmp_path, run):
+    """A refused token, a server that fails in the middle or is gone; then a file changes under a reader."""
+    call = [*map(str, arguments), "--output_dir", str(tmp_path / "out"), "--push_to_hub", "me/corpus", "--token"]
+    with HubServer() as hub:
+        hub.refuse_uploads, hub.break_uploads = 1, 1
+        calls = [[*call, "hf_wrong"], [*call, TOKEN], [*call, TOKEN]]
+        finished = run(hub, PUSHES, json.dumps(calls), HF_TOKEN="", PYTHONPATH=str(ROOT))
+        assert finished.returncode == 0, finished.stderr
+        wrong, failed, last = json.loads((tmp_path / "outcomes.json").read_text())
+        assert wrong.startswith("publish: me/corpus was not pushed: ") and "401" in wrong
+        assert failed.startswith("publish: me/corpus was not pushed: ") and "no large files today" in failed
+        assert all(
+            f"The files in {tmp_path / 'out'} are complete. Repeat the command" in text for text in (wrong, failed)
+        )
+        assert last == "pushed"
+        # The client itself began again with the file that was cut off; each is there once, in the one commit.
+        assert (hub.refuse_uploads, hub.break_uploads, hub.uploads) == (0, 0, 3)
+        repo = hub.repos["dataset", "me/corpus"]
+        assert len(repo.commits) == 1 and repo.files == {".gitattributes": b"", **files_of(tmp_path / "out")}
+        for token in (TOKEN, "hf_wrong"):
+            assert token not in finished.stdout + finished.stderr + wrong + failed
+            assert [name for name, content in files_of(tmp_path / "out").items() if token.encode() in content] == []
+
+        first, names = repo.revision, sorted(name for name in repo.files if name.endswith(".parquet"))
+        rows = read(run, hub, tmp_path, "me/corpus", first)
+        assert len(rows) == len(corpus)
+        # In a new commit, and behind the back of the one that was read.
+        changed = {names[0]: repo.files[names[1]]}
+        repo.commit("the test part is another one", changed)
+        repo.history[first] |= changed
+        assert read(run, hub, tmp_path, "me/corpus", first) == rows
+        newest = read(run, hub, tmp_path, "me/corpus", "main")
+        tested = {row["speaker_id"] for row in newest if row["part"] == "test"}
+        assert tested and tested.isdisjoint(row["speaker_id"] for row in rows if row["part"] == "test")
+
+    finished = run(hub, PUSHES, json.dumps([[*call, TOKEN]]), PYTHONPATH=str(ROOT))
+    (gone,) = json.loads((tmp_path / "outcomes.json").read_text())
+    assert gone.startswith("publish: me/corpus was not pushed: ") and "Repeat the command" in gone

@@ -175,6 +175,9 @@ def test_results_are_those_of_the_predictions(finished_run, predictions, results
         3,
     )
     assert results["run"]["licenses"] == ["CC BY-NC-SA 4.0"] and results["run"]["languages"] == ["en"]
+    (source,) = results["run"]["sources"]
+    assert (source["corpus"], source["license_id"]) == ("ravdess", "cc-by-nc-sa-4.0")
+    assert source["citation"].startswith("S. R. Livingstone and F. A. Russo, ")
     assert not any("unseen" in warning or "Leak" in warning for warning in results["warnings"])
 
     text = (finished_run / "results.md").read_text()
@@ -421,11 +424,13 @@ def test_evaluate_trains_nothing(finished_run, tmp_path):
     expected = accuracy_score(table["emotion"], table["predicted_emotion"])
     assert results["pooled"]["wa"]["value"] == pytest.approx(expected, abs=1e-6)
     assert results["run"]["command"].startswith("run-ser evaluate --corpus ravdess --data_dir ")
+    assert [source["corpus"] for source in run_ser.sources_of(["emodb", "ravdess", "x"])] == ["emodb", "ravdess"]
     assert not list((tmp_path / "out").rglob("*.safetensors"))
 
     assert "give --model_name_or_path" in refusal("evaluate", *data, "--output_dir", tmp_path / "2")
     wrong = ("--do_train", "--preset", "camulenet-small", "--output_dir", tmp_path / "3")
     assert "leave out --do_train, --preset" in refusal("evaluate", *data, *checkpoint, *wrong)
+    assert "nonsense is neither a configuration file" in refusal("nonsense", *data)
 
 
 def test_audit_is_a_subcommand(finished_run, random_run, monkeypatch, capsys):
@@ -478,6 +483,10 @@ def test_fine_tuning_for_other_labels(emodb, finished_run, tmp_path):
     # At a learning rate of 0 every weight must still be the checkpoint's, but for the new head's.
     still = ("--learning_rate", 0, "--num_train_epochs", 1)
     call(*emodb, "--num_folds", 2, "--model_name_or_path", checkpoint, *still, "--output_dir", tmp_path)
+    # The licence of what the checkpoint was trained on before binds it still.
+    run = read_json(tmp_path / "results.json")["run"]
+    assert [source["corpus"] for source in run["sources"]] == ["emodb", "ravdess"]
+    assert run["licenses"] == ["CC BY-NC-SA 4.0", "free for research"]
     met = [f"ravdess/{number:02d}" for number in (3, 4, 5, 6)]
     table = read_predictions(tmp_path / "predictions.csv")
     names = ["neutral", "happiness", "sadness", "anger", "fear", "disgust", "boredom"]

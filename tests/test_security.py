@@ -18,9 +18,9 @@ PRODUCT = [
         for path in (ROOT / name).rglob("*.py")
     ),
 ]
-# Each of these runs what a file says, or writes such a file.
-MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-CALLS = {"torch.load", "torch.save", "yaml.load", "eval", "exec", "os.system"}
+# Each of these runs what a file says, or writes such a file; or unpacks an archive, whose paths may lead anywhere.
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "zipfile", "tarfile"}
+CALLS = {"torch.load", "torch.save", "yaml.load", "eval", "exec", "os.system", "shutil.unpack_archive"}
 ARGUMENTS = {"allow_pickle", "shell"}
 
 
