@@ -16,6 +16,7 @@ import argparse
 import csv
 import io
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -319,6 +320,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         bad = unnameable | bad
     except (ValueError, OSError) as error:
         sys.exit(f"predict: {error}")
+    except KeyboardInterrupt:
+        kept = "; the same command goes on from here" if arguments.output or arguments.timeline else ""
+        print(f"predict: stopped{kept}.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)  # as a shell has it
     if bad:
         listed = "\n".join(
             f"  {message if file in message else f'{file}: {message}'}" for file, message in bad.items()

@@ -139,6 +139,33 @@ def test_a_table_of_many_files(name, corpus, finished_run, tmp_path, monkeypatch
     assert {path for path in opened if isinstance(path, str)} == {*table["file"][-2:], str(corpus / "a" / "bad.wav")}
 
 
+def test_ctrl_c_keeps_the_rows_that_are_done(ravdess, finished_run, tmp_path, monkeypatch, capsys):
+    table = tmp_path / "table.csv"
+    arguments = (ravdess[3], "--model", finished_run / "final", "--batch_size", 4, "--output", table)
+    classify, read, preprocess = classifier(finished_run), [], CAMuLeNetPipeline.preprocess
+
+    def interrupted(self, inputs):
+        if len(read) == 20:
+            raise KeyboardInterrupt
+        read.append(inputs)
+        return preprocess(self, inputs)
+
+    # A checkpoint brings a class of its own, which the call would load.
+    monkeypatch.setattr(predict, "pipeline", lambda *_, **__: classify)
+    with monkeypatch.context() as patch:
+        patch.setattr(CAMuLeNetPipeline, "preprocess", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            run(patch, capsys, *arguments)
+    assert ended.value.code == 130
+    assert "predict: stopped; the same command goes on from here." in capsys.readouterr().err
+    done = pd.read_csv(table)
+    assert 0 < len(done) < 48
+    run(monkeypatch, capsys, *arguments)
+    whole = pd.read_csv(table)
+    pd.testing.assert_frame_equal(whole.head(len(done)), done)
+    assert whole["file"].nunique() == len(whole) == 48
+
+
 def test_a_table_of_another_model_is_left_as_it_is(clips, finished_run, tmp_path, monkeypatch, capsys):
     output = tmp_path / "predictions.csv"
     run(monkeypatch, capsys, *clips, "--model", finished_run / "final", "--output", output)
