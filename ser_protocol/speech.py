@@ -7,6 +7,7 @@ figure.
 
 import functools
 import threading
+import warnings
 
 import numpy as np
 import soxr
@@ -32,7 +33,9 @@ def _detector():
     try:
         from silero_vad import get_speech_timestamps, load_silero_vad
 
-        model = load_silero_vad()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript, in which the model comes
+            model = load_silero_vad()
     except ImportError as error:
         raise ImportError(f'Finding speech needs silero-vad: pip install "camulenet[app]" ({error}).') from error
     finally:

@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import resource
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import soundfile
 from odd_audio import ANY, BAD, RATE, encoded, flac_of_length, odd_files, on_grid, speech
 from test_pipeline_camulenet import by_label, tiny_classifier
 
+import app
 from dataset_scripts import CorpusError, load_corpora
 from dataset_scripts.schema import read_audio, read_duration
 from modeling_camulenet import feature_extraction_camulenet as features
 from modeling_camulenet import pipeline_camulenet
 from ser_protocol import predict
+from ser_protocol.listening import Listener
 
 FILES = {file.name: file for file in odd_files()}
 READABLE = [name for name, file in FILES.items() if isinstance(file.expected, np.ndarray)]
@@ -68,6 +71,23 @@ def test_the_pipeline(name, folder, classifier):
         np.testing.assert_allclose(
             scores, by_label(classifier(file.expected.astype(np.float32))), rtol=0, atol=file.tolerance
         )
+
+
+def test_the_page(folder, classifier, monkeypatch, caplog):
+    """Each file is drawn, or said to be what it is by its name alone; nothing of it is unforeseen."""
+    shown = app.Page(["tiny"], [], [])
+    monkeypatch.setattr(shown, "listener", lambda name: Listener(name, classifier))
+    drawn = 0
+    for name, file in FILES.items():
+        html = shown.heard(str(folder / name), "tiny")
+        assert caplog.records == [], name
+        drawn += "<svg" in html
+        if "<svg" not in html:
+            assert Path(name).name in unescape(html) and str(folder) not in unescape(html), name
+            assert not isinstance(file.expected, np.ndarray) or not file.expected.any(), name
+        elif file.expected is BAD:
+            raise AssertionError(f"{name} was drawn")
+    assert drawn >= len(READABLE)
 
 
 @pytest.mark.parametrize("name", FILES, ids=identifier)
