@@ -194,7 +194,7 @@ def audit(table: pd.DataFrame, audio: Mapping[str, Mapping] | None = None) -> Au
     _check_table(table)
     folds = sorted(table["fold"].unique().tolist(), key=lambda fold: (isinstance(fold, str), fold))
     findings = [*_absent_parts(table, folds), *_unnamed_speakers(table)]
-    table = table.assign(source_id=_sources(table))
+    table = table.assign(source_id=_sources(table)).reset_index(drop=True)  # of tables put together, it repeats
     sets = {column: _sets(table, column) for column, *_ in CHECKS}
     for column, what, severity, pairs in CHECKS:
         if sets[column]:
