@@ -466,13 +466,12 @@ def _split_table(path, split, data_dir):
         return table, None
     dataset = load_corpus(corpus, data_dir)
     rows = _rows(dataset)
-    chosen = [table]
+    chosen = [table[~table["utterance_id"].isin(rows["utterance_id"])]]
     for index, part, stated in parts:
         column = "utterance_id" if "utterance_ids" in stated else "speaker_id"
         named = stated.get("utterance_ids", stated["speakers"])
         chosen.append(rows[rows[column].isin(named)].assign(fold=index, part=part))
-    table = pd.concat(chosen, ignore_index=True).drop_duplicates(["utterance_id", "fold", "part", "speaker_id"])
-    return table, dict(zip(dataset["utterance_id"], dataset["audio"]))
+    return pd.concat(chosen), dict(zip(dataset["utterance_id"], dataset["audio"]))
 
 
 def _own_table(path, frame, speaker_pattern, given):
@@ -578,7 +577,7 @@ def _tested_once(path, table):
             # Of a speaker in both parts nobody can say which utterances are where.
             alone = names - speakers["validation" if part == "train" else "train"]
             parts.append(others[others["speaker_id"].isin(alone)].assign(part=part))
-    return pd.concat(parts, ignore_index=True), assumed
+    return pd.concat(parts), assumed
 
 
 def _find_audio(utterances, data_dir):
