@@ -280,7 +280,7 @@ def speaker_parts(
 
     parts = []
     for test in groups:
-        excluded = set().union(*(partners[name] for name in test)) - set(test) if linked else set()
+        excluded = set().union(*(partners[name] for name in test)) - set(test)
         last = max(order.index(name) for name in test)
         after = [name for name in order[last + 1 :] + order[: last + 1] if name not in {*test, *excluded}]
         if not after and not others:

@@ -491,8 +491,7 @@ def _own_table(path, frame, speaker_pattern, given):
         )
     text = {role: frame[name].map(_text).astype(object) for role, name in columns.items() if name is not None}
     for role in ("utterance", "part", "fold"):
-        empty = text[role].isna() if role in text else pd.Series(dtype=bool)
-        if empty.any():
+        if role in text and (empty := text[role].isna()).any():
             rows = _join(empty[empty].index + 1, 20)
             raise AuditError(f"{path}: column {columns[role]} is empty in row {rows}, counted from 1; fill it in")
     if speaker_pattern is not None:

@@ -578,7 +578,15 @@ def test_columns_by_name(tmp_path):
     assert "test sentences in train" in found(report, "note")
 
 
+def test_folds_with_names_and_none_at_all(tmp_path):
+    assert audit_file(write_table(tmp_path / "t.csv", THEIRS)).folds == [0]
+    rows = [{"file": row["file"], "spk": row["spk"], "fold": f"k{row['spk']}"} for row in THEIRS]
+    report = audit_file(write_table(tmp_path / "t.csv", rows))
+    assert report.clean and report.folds == ["k001", "k002", "k003"]
+
+
 def test_empty_cells_are_missing_values(tmp_path):
+    assert [module._text(value) for value in (None, np.nan, "", " ", " a ", 3)] == [None] * 4 + ["a", "3"]
     rows = [row | {"session": session} for row, session in zip(THEIRS, ["", " ", "3"])]
     for suffix in (".csv", ".jsonl"):
         report = audit_file(write_table(tmp_path / f"t{suffix}", rows))

@@ -135,6 +135,9 @@ def test_third_genders_are_spread_like_the_others():
     parts = speaker_parts(of_genders(genders | {"c/x2": "nonbinary", "c/u": None}), "loso")
     # Two each lie at 1/4 and 3/4, the only one of unknown gender at 1/2.
     assert numbers(parts, "test") == [[name] for name in ("m1", "f1", "x1", "u", "m2", "f2", "x2")]
+    # Of equals the man comes first and the woman second, whatever their names.
+    parts_of_three = speaker_parts(of_genders({"c/a": "agender", "c/b": "female", "c/d": "male"}), "loso")
+    assert numbers(parts_of_three, "test") == [["d"], ["b"], ["a"]]
     # A pair of a man and a woman validates.
     assert numbers(parts, "validation") == [["f2", "m2"]] * 4 + [["f1", "m1"]] * 3
 
@@ -205,6 +208,8 @@ def test_one_session_for_all_is_refused():
         "is the session column what it should be[?]$",
     ):
         speaker_parts(speakers, "loso")
+    with pytest.raises(CorpusError, match="^test speakers c/a, c/b, c/c: every other speaker"):
+        speaker_parts(speakers, "speakers", 2)
     with pytest.raises(CorpusError, match="sessions has 1 fold here: there must be at least 2"):
         speaker_parts(speakers, "sessions")
     # A session each links nobody.
@@ -435,6 +440,7 @@ def test_the_check_of_folds():
         with pytest.raises(AssertionError, match=f"^{message}"):
             folds._check([*good, bad], dataset, speaker_ids)
     # Deliberate leaks are none of its business, but rows are.
+    folds._check([Fold(0, [], [], [*range(6)], "random")], dataset, speaker_ids)
     folds._check([replace(fold, leaky=True, protocol="random") for fold in [*good, last]], dataset, speaker_ids)
     folds._check(
         [replace(fold, validation=fold.test, leaky=True, protocol="test-selected") for fold in [*good, last]],
@@ -533,7 +539,8 @@ def test_merged_speakers_are_united_fold_by_fold():
     assert speakers_of(dataset, result[9].validation) == ["emodb/03", "emodb/08", "ravdess/01", "ravdess/02"]
     for fold in result:
         assert sorted(fold.train + fold.validation + fold.test) == list(range(len(dataset)))
-    # Six is the number of the smaller one.
+    # Two standards that differ are none; six is the number of the smaller one.
+    assert len(get_folds(make_dataset(CAFE | RAVDESS), "speakers")) == 10
     few = {name: EMODB[name] for name in list(EMODB)[:6]}
     assert len(get_folds(make_dataset(RAVDESS | few), "speakers")) == 6
 
@@ -612,13 +619,13 @@ def test_random_is_what_it_was():
 
 
 def test_class_missing_from_training_warns(caplog):
-    dataset = make_dataset(EMODB)
-    # Only speaker 03 is ever angry.
+    dataset = make_dataset(EMODB, emotions=("neutral", "anger", "fear"))
+    # Only speaker 03 is ever angry or afraid.
     dataset = dataset.filter(lambda row: row["emotion"] == 0 or row["speaker_id"] == "emodb/03")
     get_folds(dataset, "loso")
     warnings = [record.getMessage() for record in caplog.records]
     # 03 is tested in fold 0 and validates folds 8 and 9.
-    assert warnings == [f"fold {fold}: no training utterance of class anger" for fold in (0, 8, 9)]
+    assert warnings == [f"fold {fold}: no training utterance of class anger, fear" for fold in (0, 8, 9)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -741,7 +748,8 @@ def test_committed_folds_are_used(tmp_path, monkeypatch, caplog):
     assert not caplog.records
     # A part of the utterances keeps the folds, and is told so; other speakers, seeds and numbers go by the rule.
     assert speakers_of(dataset, get_folds(dataset.select(range(30)), "speakers", 10)[0].test) == ["emodb/16"]
-    assert "emodb_speakers_10.json was made on other utterances of emodb" in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage() == "emodb_speakers_10.json was made on other utterances of emodb than these"
     assert speakers_of(dataset, get_folds(dataset, "loso")[0].test) == ["emodb/03"]
     assert speakers_of(dataset, get_folds(dataset, "speakers", 5)[0].test) == ["emodb/03", "emodb/08"]
     expected = speaker_parts(EMODB, "speakers", 10, 1)[0]["test"]
