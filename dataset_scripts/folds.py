@@ -393,7 +393,7 @@ def _official_rows(dataset: datasets.Dataset) -> dict[str, list[int]]:
         )
     rows = {part: [] for part in PARTS}
     for row, name in enumerate(dataset["utterance_id"][:]):
-        match = OFFICIAL_PARTS[corpora[0]].match(name.split("/", 1)[1])
+        match = OFFICIAL_PARTS[corpora[0]].match(name.split("/")[1])
         if match is None:
             raise CorpusError(f"{name}: its name does not say which of the official parts it belongs to")
         rows["validation" if match["part"] == "val" else match["part"]].append(row)

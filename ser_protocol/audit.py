@@ -175,7 +175,7 @@ def _rows(dataset):
     columns = dataset.select_columns(["utterance_id", "speaker_id", "session_id", "text_id"]).to_dict()
     for name in ("session_id", "text_id"):
         columns[name] = [value and f"{corpus}/{value}" for corpus, value in zip(dataset["corpus"], columns[name])]
-    return pd.DataFrame(columns, dtype=object)
+    return pd.DataFrame(columns)
 
 
 def audit(table: pd.DataFrame, audio: Mapping[str, Mapping] | None = None) -> AuditReport:

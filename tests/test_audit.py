@@ -384,6 +384,7 @@ def write_split(path, test="b"):
 def test_split_with_a_shared_speaker(tmp_path):
     assert audit_file(write_split(tmp_path / "clean.json")).clean
     assert list(found(audit_file(write_split(tmp_path / "leaky.json", test="a")))) == ["test speakers in train"]
+    assert audit_file(write_split(tmp_path / "latin.json", test="\udce9ric")).clean  # a name that is not UTF-8
 
 
 def test_split_with_utterance_ids(tmp_path):
