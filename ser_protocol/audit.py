@@ -417,12 +417,10 @@ def audit_file(
     table, assumed = _own_table(path, content, speaker_pattern, columns or {})
     audio = None if data_dir is None else _find_audio(table["utterance_id"].dropna().unique(), data_dir)
     report = audit(table, audio)
-    text = (
-        f"nobody says who trains: all other rows are taken to do so{_at(assumed, report.folds, 'in')}"
-        if assumed
-        else ""
-    )
-    return replace(report, findings=[*report.findings, *[Finding("training", NOTE, text)] * bool(assumed)])
+    if assumed:
+        text = f"nobody says who trains: all other rows are taken to do so{_at(assumed, report.folds, 'in')}"
+        report = replace(report, findings=[*report.findings, Finding("training", NOTE, text)])
+    return report
 
 
 def _read(path):

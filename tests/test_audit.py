@@ -598,6 +598,9 @@ def test_empty_cells_are_missing_values(tmp_path):
 def test_spaces_and_numbers_do_not_hide_a_speaker(tmp_path):
     rows = [*THEIRS, {"file": "004_x.wav", "split": "train", "spk": " 003 "}]
     assert audit_file(write_table(tmp_path / "t.csv", rows)).leaks
+    for suffix in (".csv", ".tsv"):  # in text, 1 and 001 are two
+        rows = [*THEIRS, {"file": "004_x.wav", "split": "test", "spk": "1"}]
+        assert audit_file(write_table(tmp_path / f"t{suffix}", rows)).clean
     rows = [row | {"spk": int(row["spk"])} for row in THEIRS] + [{"file": "x", "split": "train", "spk": 3}]
     assert audit_file(write_table(tmp_path / "t.parquet", rows)).leaks
 
@@ -861,7 +864,7 @@ def test_same_audio_in_two_parts(tmp_path, voices):
     for how, write in copies.items():
         write(folder / "004_x.flac")
         report = audit_file(path, data_dir=folder)
-        assert list(found(report)) == ["same audio in two parts"]
+        assert list(found(report)) == ["same audio in two parts"] and not found(report, "note")
         (example,) = report.leaks[0].examples
         assert example.startswith("001_x.wav = 004_x.flac (") and how in example
     soundfile.write(folder / "004_x.flac", voices[5], RATE)
@@ -881,6 +884,11 @@ def test_same_audio_in_one_part_is_a_note(tmp_path, voices):
     }
     (note,) = [finding for finding in report.findings if finding.check == "same audio in one part"]
     assert note.examples == ["003_x.wav = 003_y.wav (same file)"]
+    rows = [*THEIRS, *({"file": f"{name}.wav", "split": "test", "spk": "003"} for name in ("003_y", "004_x", "004_y"))]
+    for name in ("004_x", "004_y"):
+        soundfile.write(tmp_path / "wav" / f"{name}.wav", voices[4], RATE)
+    notes = found(audit_file(write_table(path, rows), data_dir=tmp_path / "wav"), "note")
+    assert notes == {"same audio in one part": "pairs of clips with the same sound in the same part: 2"}
 
 
 def test_clips_too_quiet_to_compare(tmp_path, voices):
@@ -917,6 +925,7 @@ def test_missing_and_unreadable_audio_is_listed(tmp_path, voices):
     assert any("not readable as audio" in example for example in finding.examples)
     assert report.clean  # of speakers; the verdict says what was not compared
     assert "not checked: " in report.verdict() and finding.text in report.verdict()
+    assert found(report, "clean")["audio"] == "none of 2 clips sounds like one of another part"
 
 
 def test_audio_is_found_by_path_or_only_by_its_name(tmp_path, voices):
@@ -925,8 +934,9 @@ def test_audio_is_found_by_path_or_only_by_its_name(tmp_path, voices):
     write_clips(folder / "two", {"b.wav": voices[2], ".a.wav": voices[2], "c.wav": voices[2]})
     (folder / "a.txt").write_text("")
     (folder / "two" / "c.wav").rename(folder / "two" / "C.WAV")
-    audio = module._find_audio(["one/b.wav", "elsewhere/a", "b", "train/C.wav", ".a"], folder)
+    audio = module._find_audio(["one/b.wav", "two/b.wav", "elsewhere/a", "b", "train/C.wav", ".a"], folder)
     assert audio == {
+        "two/b.wav": {"bytes": None, "path": str(folder / "two" / "b.wav")},
         "one/b.wav": {"bytes": None, "path": str(folder / "one" / "b.wav")},
         "elsewhere/a": {"bytes": None, "path": str(folder / "one" / "a.wav")},
         "train/C.wav": {"bytes": None, "path": str(folder / "two" / "C.WAV")},
