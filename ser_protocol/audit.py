@@ -194,7 +194,7 @@ def audit(table: pd.DataFrame, audio: Mapping[str, Mapping] | None = None) -> Au
     _check_table(table)
     folds = sorted(table["fold"].unique().tolist(), key=lambda fold: (isinstance(fold, str), fold))
     findings = [*_absent_parts(table, folds), *_unnamed_speakers(table)]
-    table = table.assign(source_id=_sources(table)).reset_index(drop=True)  # of tables put together, it repeats
+    table = table.assign(source_id=_sources(table))
     sets = {column: _sets(table, column) for column, *_ in CHECKS}
     for column, what, severity, pairs in CHECKS:
         if sets[column]:
@@ -300,9 +300,8 @@ def _same_parts(sets, folds):
 def _repeated(table, folds):
     """Utterances that a part holds twice, or that several folds test: pooled figures would count them twice."""
     rows = table[table["utterance_id"].notna()]
-    tests = rows[rows["part"] == "test"]
     again = rows.duplicated(["fold", "part", "utterance_id"])
-    again |= tests.duplicated("utterance_id").reindex(rows.index, fill_value=False)
+    again |= rows.duplicated(["part", "utterance_id"]) & (rows["part"] == "test")
     if again.any():
         cases = {fold: sorted(set(group)) for fold, group in rows[again].groupby("fold")["utterance_id"]}
         total = len(set().union(*cases.values()))

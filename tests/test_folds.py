@@ -200,6 +200,14 @@ def test_sessions_link_through_others():
     assert numbers(parts, "validation") == [[]] * 5
 
 
+def test_sessions_stand_where_the_first_of_their_names_stands():
+    speakers = {
+        **{"c/a": Speaker("female", ("c/1",)), "c/z": Speaker("male", ("c/1",))},
+        **{"c/b": Speaker("male", ("c/2",)), "c/c": Speaker("female", ("c/2",))},
+    }
+    assert numbers(speaker_parts(speakers, "loso"), "test") == [["z"], ["a"], ["b"], ["c"]]
+
+
 def test_one_session_for_all_is_refused():
     speakers = {f"c/{name}": Speaker("male", ("c/1",)) for name in "abcde"}
     with pytest.raises(
