@@ -2,6 +2,8 @@
 # make app    a page on which to watch what a model hears; APP="--model ID --runs FOLDER" says of which
 # make test   fresh machine: environment, then lint and tests
 # make fuzz   every property test with 100,000 examples, new ones each time
+# make coverage   line and branch coverage of the whole suite
+# make mutation   changes folds.py, audit.py and ser_metrics.py in small ways and names the changes that no test notices
 # make audit-pins   known vulnerabilities of the pinned versions
 # make bench  the figures of speed and size, each beside what one would do instead (under 20 minutes on 2 cores);
 #             bench-full: the rest, an hour or two. LISTS=DIR names a folder with EmoBox's cremad.csv, for a cache of
@@ -10,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo app test lint fuzz audit-pins bench bench-full
+.PHONY: setup demo app test lint fuzz coverage mutation audit-pins bench bench-full
 .DEFAULT_GOAL := test
 
 setup: $(VENV)/.done
@@ -37,6 +39,15 @@ test: lint
 # Ten minutes or more for each reader and the feature extractor, hours altogether: FUZZ="tests/test_fuzz.py -k array" names some.
 fuzz: setup
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),100000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis --timeout 0 $(FUZZ)
+
+coverage: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov
+
+# What survives is explained in docs/quality.md; `.venv/bin/mutmut show NAME` prints one.
+mutation: setup
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 # Known vulnerabilities of the pinned versions. It asks PyPI's service, and fails where that does not answer.
 audit-pins: setup

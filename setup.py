@@ -25,7 +25,9 @@ DEMO = ["espeakng-loader>=0.2.4"]
 APP = [*TRAIN, *DEMO, "gradio>=6.30", "silero-vad>=6.2"]
 BENCHMARK = [*TRAIN, *EXPORT, "opensmile>=2.6", "librosa>=0.11"]
 DEV = [
+    "mutmut>=3.8",
     "pytest>=8.4",
+    "pytest-cov>=7.1",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
     "hypothesis>=6.100",

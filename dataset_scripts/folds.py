@@ -286,7 +286,7 @@ def speaker_parts(
 
     parts = []
     for test in groups:
-        excluded = set().union(*(partners[name] for name in test)) - set(test) if linked else set()
+        excluded = set().union(*(partners[name] for name in test)) - set(test)
         last = max(order.index(name) for name in test)
         after = [name for name in order[last + 1 :] + order[: last + 1] if name not in {*test, *excluded}]
         if not after and not others:
@@ -399,7 +399,7 @@ def _official_rows(dataset: datasets.Dataset) -> dict[str, list[int]]:
         )
     rows = {part: [] for part in PARTS}
     for row, name in enumerate(dataset["utterance_id"][:]):
-        match = OFFICIAL_PARTS[corpora[0]].match(name.split("/", 1)[1])
+        match = OFFICIAL_PARTS[corpora[0]].match(name.split("/")[1])
         if match is None:
             raise CorpusError(f"{name}: its name does not say which of the official parts it belongs to")
         rows["validation" if match["part"] == "val" else match["part"]].append(row)

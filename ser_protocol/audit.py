@@ -176,7 +176,7 @@ def _rows(dataset):
     columns = dataset.select_columns(["utterance_id", "speaker_id", "session_id", "text_id"]).to_dict()
     for name in ("session_id", "text_id"):
         columns[name] = [value and f"{corpus}/{value}" for corpus, value in zip(dataset["corpus"], columns[name])]
-    return pd.DataFrame(columns, dtype=object)
+    return pd.DataFrame(columns)
 
 
 def audit(table: pd.DataFrame, audio: Mapping[str, Mapping] | None = None) -> AuditReport:
@@ -301,9 +301,8 @@ def _same_parts(sets, folds):
 def _repeated(table, folds):
     """Utterances that a part holds twice, or that several folds test: pooled figures would count them twice."""
     rows = table[table["utterance_id"].notna()]
-    tests = rows[rows["part"] == "test"]
     again = rows.duplicated(["fold", "part", "utterance_id"])
-    again |= tests.duplicated("utterance_id").reindex(rows.index, fill_value=False)
+    again |= rows.duplicated(["part", "utterance_id"]) & (rows["part"] == "test")
     if again.any():
         cases = {fold: sorted(set(group)) for fold, group in rows[again].groupby("fold")["utterance_id"]}
         total = len(set().union(*cases.values()))
@@ -418,12 +417,10 @@ def audit_file(
     table, assumed = _own_table(path, content, speaker_pattern, columns or {})
     audio = None if data_dir is None else _find_audio(table["utterance_id"].dropna().unique(), data_dir)
     report = audit(table, audio)
-    text = (
-        f"nobody says who trains: all other rows are taken to do so{_at(assumed, report.folds, 'in')}"
-        if assumed
-        else ""
-    )
-    return replace(report, findings=[*report.findings, *[Finding("training", NOTE, text)] * bool(assumed)])
+    if assumed:
+        text = f"nobody says who trains: all other rows are taken to do so{_at(assumed, report.folds, 'in')}"
+        report = replace(report, findings=[*report.findings, Finding("training", NOTE, text)])
+    return report
 
 
 def _read(path):
@@ -467,13 +464,12 @@ def _split_table(path, split, data_dir):
         return table, None
     dataset = load_corpus(corpus, data_dir)
     rows = _rows(dataset)
-    chosen = [table]
+    chosen = [table[~table["utterance_id"].isin(rows["utterance_id"])]]
     for index, part, stated in parts:
         column = "utterance_id" if "utterance_ids" in stated else "speaker_id"
         named = stated.get("utterance_ids", stated["speakers"])
         chosen.append(rows[rows[column].isin(named)].assign(fold=index, part=part))
-    table = pd.concat(chosen, ignore_index=True).drop_duplicates(["utterance_id", "fold", "part", "speaker_id"])
-    return table, dict(zip(dataset["utterance_id"], dataset["audio"]))
+    return pd.concat(chosen), dict(zip(dataset["utterance_id"], dataset["audio"]))
 
 
 def _own_table(path, frame, speaker_pattern, given):
@@ -493,8 +489,7 @@ def _own_table(path, frame, speaker_pattern, given):
         )
     text = {role: frame[name].map(_text).astype(object) for role, name in columns.items() if name is not None}
     for role in ("utterance", "part", "fold"):
-        empty = text[role].isna() if role in text else pd.Series(dtype=bool)
-        if empty.any():
+        if role in text and (empty := text[role].isna()).any():
             rows = _join(empty[empty].index + 1, 20)
             raise AuditError(f"{path}: column {columns[role]} is empty in row {rows}, counted from 1; fill it in")
     if speaker_pattern is not None:
@@ -579,7 +574,7 @@ def _tested_once(path, table):
             # Of a speaker in both parts nobody can say which utterances are where.
             alone = names - speakers["validation" if part == "train" else "train"]
             parts.append(others[others["speaker_id"].isin(alone)].assign(part=part))
-    return pd.concat(parts, ignore_index=True), assumed
+    return pd.concat(parts), assumed
 
 
 def _find_audio(utterances, data_dir):

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from dataset_scripts import CorpusError, builder_class, folds, load_corpus
 from dataset_scripts.crema_d import WOMEN
 from dataset_scripts.emodb import SPEAKERS
-from dataset_scripts.folds import PARTS, Speaker, get_folds, speaker_parts
+from dataset_scripts.folds import PARTS, Fold, Speaker, get_folds, speaker_parts
 from dataset_scripts.schema import GENDERS, in_order
 
 REPOSITORY = Path(__file__).parent.parent
@@ -133,6 +135,9 @@ def test_third_genders_are_spread_like_the_others():
     parts = speaker_parts(of_genders(genders | {"c/x2": "nonbinary", "c/u": None}), "loso")
     # Two each lie at 1/4 and 3/4, the only one of unknown gender at 1/2.
     assert numbers(parts, "test") == [[name] for name in ("m1", "f1", "x1", "u", "m2", "f2", "x2")]
+    # Of equals the man comes first and the woman second, whatever their names.
+    parts_of_three = speaker_parts(of_genders({"c/a": "agender", "c/b": "female", "c/d": "male"}), "loso")
+    assert numbers(parts_of_three, "test") == [["d"], ["b"], ["a"]]
     # A pair of a man and a woman validates.
     assert numbers(parts, "validation") == [["f2", "m2"]] * 4 + [["f1", "m1"]] * 3
 
@@ -195,10 +200,24 @@ def test_sessions_link_through_others():
     assert numbers(parts, "validation") == [[]] * 5
 
 
+def test_sessions_stand_where_the_first_of_their_names_stands():
+    speakers = {
+        **{"c/a": Speaker("female", ("c/1",)), "c/z": Speaker("male", ("c/1",))},
+        **{"c/b": Speaker("male", ("c/2",)), "c/c": Speaker("female", ("c/2",))},
+    }
+    assert numbers(speaker_parts(speakers, "loso"), "test") == [["z"], ["a"], ["b"], ["c"]]
+
+
 def test_one_session_for_all_is_refused():
     speakers = {f"c/{name}": Speaker("male", ("c/1",)) for name in "abcde"}
-    with pytest.raises(CorpusError, match="c/a: every other speaker shares a session with them.*session column"):
+    with pytest.raises(
+        CorpusError,
+        match="^test speakers c/a: every other speaker shares a session with them, so nobody is left to train on; "
+        "is the session column what it should be[?]$",
+    ):
         speaker_parts(speakers, "loso")
+    with pytest.raises(CorpusError, match="^test speakers c/a, c/b, c/c: every other speaker"):
+        speaker_parts(speakers, "speakers", 2)
     with pytest.raises(CorpusError, match="sessions has 1 fold here: there must be at least 2"):
         speaker_parts(speakers, "sessions")
     # A session each links nobody.
@@ -366,36 +385,75 @@ def test_few_speakers_have_no_validation(number, caplog):
     result = get_folds(make_dataset(of_genders({f"tiny/{n}": "female" for n in range(number)})), "loso")
     assert [fold.validation for fold in result] == [[]] * number
     assert all(fold.train and fold.test for fold in result)
-    assert "no validation part in fold 0, 1" in caplog.text
+    named = ", ".join(map(str, range(number)))
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [f"no validation part in fold {named}: too few speakers or folds"]
 
 
 def test_impossible_requests_are_refused():
     dataset = make_dataset(EMODB)
-    with pytest.raises(CorpusError, match="11 folds of 10 speakers"):
-        get_folds(dataset, "speakers", 11)
-    for number in (1, 0, -3):
-        with pytest.raises(CorpusError, match=f"{number} folds of 10 speakers"):
-            get_folds(dataset, "speakers", number)
-    with pytest.raises(CorpusError, match="loso has 10 folds here, not 5"):
-        get_folds(dataset, "loso", 5)
-    with pytest.raises(CorpusError, match="emobox has 3 folds here, not 5"):
-        get_folds(make_dataset(CAFE), "emobox", 5)
-    with pytest.raises(CorpusError, match="loso has 1 fold here"):
-        get_folds(make_dataset({"tiny/a": Speaker("male")}), "loso")
-    with pytest.raises(CorpusError, match="41 folds of 40 utterances"):
-        get_folds(dataset, "random", 41)
-    with pytest.raises(CorpusError, match="emodb has no sessions that speakers share"):
-        get_folds(dataset, "sessions")
-    with pytest.raises(CorpusError, match="EmoBox has no speaker-disjoint folds of emodb, only of ravdess, cafe"):
-        get_folds(dataset, "emobox")
-    with pytest.raises(CorpusError, match="emodb has no parts of its own, only bhavvani has"):
-        get_folds(dataset, "official")
-    for protocol in ("speakers", "loso"):
-        with pytest.raises(CorpusError, match="nobody knows who the speakers are"):
-            get_folds(make_dataset({"tiny/others": Speaker(None)}), protocol)
-    for protocol in ("crosscorpus", "LOSO"):
-        with pytest.raises(CorpusError, match=f"unknown protocol '{protocol}'; there are speakers, loso, sessions"):
-            get_folds(dataset, protocol)
+    take_another = "take the protocol speakers or loso"
+    one_for_each = "there must be at least 2 folds and a speaker for each; give another num_folds"
+    nobody = "nobody knows who the speakers are: such people are trained on and never tested"
+    others = make_dataset({"tiny/others": Speaker(None)})
+    for rows, protocol, number, message in (
+        *((dataset, "speakers", n, f"{n} folds of 10 speakers: {one_for_each}") for n in (11, 1, 0, -3)),
+        (dataset, "loso", 5, "loso has 10 folds here, not 5; leave num_folds out"),
+        (make_dataset(CAFE), "emobox", 5, "emobox has 3 folds here, not 5; leave num_folds out"),
+        (
+            *(make_dataset({"tiny/a": Speaker("male")}), "loso", None),
+            "loso has 1 fold here: there must be at least 2 to train and to test",
+        ),
+        *(
+            (dataset, "random", n, f"{n} folds of 40 utterances: there must be at least 2 and one for each")
+            for n in (41, 1)
+        ),
+        (dataset, "sessions", None, f"emodb has no sessions that speakers share; {take_another}"),
+        (
+            *(dataset, "emobox", None),
+            f"EmoBox has no speaker-disjoint folds of emodb, only of ravdess, cafe, iemocap; {take_another}",
+        ),
+        (dataset, "official", None, f"emodb has no parts of its own, only bhavvani has; {take_another}"),
+        (others, "speakers", None, nobody),
+        (others, "loso", None, nobody),
+        *(
+            (
+                *(dataset, protocol, None),
+                f"unknown protocol '{protocol}'; there are speakers, loso, sessions, emobox, official, cross-corpus, "
+                "cross-language, random, test-selected",
+            )
+            for protocol in ("crosscorpus", "LOSO")
+        ),
+    ):
+        with pytest.raises(CorpusError) as error:
+            get_folds(rows, protocol, number)
+        assert str(error.value) == message
+
+
+def test_the_check_of_folds():
+    """What get_folds promises is held against every result, also where only a mistake of ours could break it."""
+    dataset = make_dataset(of_genders({"c/a": "male", "c/b": "female", "c/d": "male"}), repeats=1)  # a b d a b d
+    speaker_ids = dataset["speaker_id"][:]
+    good = [Fold(0, [1, 4], [2, 5], [0, 3], "loso"), Fold(1, [2, 5], [0, 3], [1, 4], "loso")]
+    last = Fold(2, [0, 3], [1, 4], [2, 5], "loso")
+    folds._check([*good, last], dataset, speaker_ids)
+    for bad, message in (
+        (replace(last, train=[0, 3, 5]), "a row is in two parts"),
+        (replace(last, validation=[1, 4, 5]), "a row is in two parts"),
+        (replace(last, train=[0, 3, 1], validation=[4]), "a speaker is in two parts"),
+        (replace(last, leaky=True), "a speaker is in two parts"),
+        (replace(last, test=[2]), "a row is not tested exactly once"),
+        (replace(last, train=[3], test=[0, 2, 5]), "a row is not tested exactly once"),
+    ):
+        with pytest.raises(AssertionError, match=f"^{message}"):
+            folds._check([*good, bad], dataset, speaker_ids)
+    # Deliberate leaks are none of its business, but rows are.
+    folds._check([Fold(0, [], [], [*range(6)], "random")], dataset, speaker_ids)
+    folds._check([replace(fold, leaky=True, protocol="random") for fold in [*good, last]], dataset, speaker_ids)
+    folds._check(
+        [replace(fold, validation=fold.test, leaky=True, protocol="test-selected") for fold in [*good, last]],
+        *(dataset, speaker_ids),
+    )
 
 
 def test_unknown_people_train_in_every_fold():
@@ -432,7 +490,7 @@ def test_official_parts(caplog):
         assert speakers_of(dataset, fold.train) == [f"bhavvani/{n}" for n in ("monisha", "others", "roshesh", "sahil")]
         assert (fold.index, fold.protocol, fold.leaky) == (0, "official", False)
     assert not caplog.records
-    with pytest.raises(CorpusError, match="official has 1 fold, not 5; leave num_folds out"):
+    with pytest.raises(CorpusError, match="^official has 1 fold, not 5; leave num_folds out$"):
         get_folds(dataset, "official", 5)
 
     # One clip of a tested speaker in training, or in validation: a leak.
@@ -450,14 +508,28 @@ def test_official_parts_that_are_not_there(caplog):
     (fold,) = get_folds(make_dataset(BHAVVANI, names=no_validation), "official")
     assert fold.validation == [] and "no validation part in fold 0" in caplog.text
     for bad, message in (
-        ([name.replace("test_", "val_") for name in names], "the official test part of bhavvani is empty"),
-        ([f"test_{number}" for number in range(24)], "the official train part of bhavvani is empty"),
-        ([*names[:-1], "dev_3"], "bhavvani/dev_3: its name does not say which of the official parts"),
-        ([*names[:-1], "my_train_3"], "bhavvani/my_train_3: its name does not say"),
+        (
+            [name.replace("test_", "val_") for name in names],
+            "the official test part of bhavvani is empty: is the copy complete?",
+        ),
+        (
+            [f"test_{number}" for number in range(24)],
+            "the official train part of bhavvani is empty: is the copy complete?",
+        ),
+        (
+            [f"val_{number}" for number in range(24)],
+            "the official train and test part of bhavvani is empty: is the copy",
+        ),
+        ([*names[:-1], "dev_3"], "bhavvani/dev_3: its name does not say which of the official parts it belongs to"),
+        ([*names[:-1], "my_train_3"], "bhavvani/my_train_3: its name does not say which of the official parts"),
+        ([*names[:-1], "my/train_3"], "bhavvani/my/train_3: its name does not say which of the official parts"),
     ):
-        with pytest.raises(CorpusError, match=message):
+        with pytest.raises(CorpusError, match=f"^{re.escape(message)}"):
             get_folds(make_dataset(BHAVVANI, names=bad), "official")
-    with pytest.raises(CorpusError, match="bhavvani and emodb has no parts of its own"):
+    with pytest.raises(
+        CorpusError,
+        match="^bhavvani and emodb has no parts of its own, only bhavvani has; take the protocol speakers or loso$",
+    ):
         get_folds(make_dataset(BHAVVANI | EMODB), "official")
 
 
@@ -475,7 +547,8 @@ def test_merged_speakers_are_united_fold_by_fold():
     assert speakers_of(dataset, result[9].validation) == ["emodb/03", "emodb/08", "ravdess/01", "ravdess/02"]
     for fold in result:
         assert sorted(fold.train + fold.validation + fold.test) == list(range(len(dataset)))
-    # Six is the number of the smaller one.
+    # Two standards that differ are none; six is the number of the smaller one.
+    assert len(get_folds(make_dataset(CAFE | RAVDESS), "speakers")) == 10
     few = {name: EMODB[name] for name in list(EMODB)[:6]}
     assert len(get_folds(make_dataset(RAVDESS | few), "speakers")) == 6
 
@@ -537,6 +610,10 @@ def test_random_depends_on_seed_and_ids_alone():
 def test_random_two_folds_have_no_validation():
     result = get_folds(make_dataset(EMODB), "random", 2)
     assert [(len(fold.train), len(fold.validation), len(fold.test)) for fold in result] == [(20, 0, 20)] * 2
+    result = get_folds(make_dataset(EMODB), "random", 4)
+    assert [(len(fold.train), len(fold.validation), len(fold.test)) for fold in result] == [(20, 10, 10)] * 4
+    assert [len(fold.test) for fold in get_folds(make_dataset(EMODB), "random", 40)] == [1] * 40
+    assert [len(fold.validation) for fold in get_folds(make_dataset(EMODB, repeats=3), "random", 3)] == [20] * 3
 
 
 def test_random_is_what_it_was():
@@ -550,13 +627,13 @@ def test_random_is_what_it_was():
 
 
 def test_class_missing_from_training_warns(caplog):
-    dataset = make_dataset(EMODB)
-    # Only speaker 03 is ever angry.
+    dataset = make_dataset(EMODB, emotions=("neutral", "anger", "fear"))
+    # Only speaker 03 is ever angry or afraid.
     dataset = dataset.filter(lambda row: row["emotion"] == 0 or row["speaker_id"] == "emodb/03")
     get_folds(dataset, "loso")
     warnings = [record.getMessage() for record in caplog.records]
     # 03 is tested in fold 0 and validates folds 8 and 9.
-    assert warnings == [f"fold {fold}: no training utterance of class anger" for fold in (0, 8, 9)]
+    assert warnings == [f"fold {fold}: no training utterance of class anger, fear" for fold in (0, 8, 9)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -679,7 +756,8 @@ def test_committed_folds_are_used(tmp_path, monkeypatch, caplog):
     assert not caplog.records
     # A part of the utterances keeps the folds, and is told so; other speakers, seeds and numbers go by the rule.
     assert speakers_of(dataset, get_folds(dataset.select(range(30)), "speakers", 10)[0].test) == ["emodb/16"]
-    assert "emodb_speakers_10.json was made on other utterances of emodb" in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage() == "emodb_speakers_10.json was made on other utterances of emodb than these"
     assert speakers_of(dataset, get_folds(dataset, "loso")[0].test) == ["emodb/03"]
     assert speakers_of(dataset, get_folds(dataset, "speakers", 5)[0].test) == ["emodb/03", "emodb/08"]
     expected = speaker_parts(EMODB, "speakers", 10, 1)[0]["test"]
@@ -726,6 +804,82 @@ def test_command_makes_every_committed_file(tmp_path, hash_seed):
 def command(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["folds", *map(str, arguments)])
     folds.main()
+
+
+HELP = """\
+usage: python -m dataset_scripts.folds [-h]
+                                       [--corpus {iemocap,ravdess,crema_d,emodb,cafe,bhavvani,own,demo}]
+                                       [--data_dir DATA_DIR]
+                                       [--protocol {speakers,loso,sessions,emobox}]
+                                       [--num_folds NUM_FOLDS]
+                                       [--output_dir OUTPUT_DIR]
+
+Write the files of splits/ again: all from speakers.json, or a corpus's from
+the corpus itself.
+
+options:
+  -h, --help            show this help message and exit
+  --corpus {iemocap,ravdess,crema_d,emodb,cafe,bhavvani,own,demo}
+                        default: every corpus of speakers.json
+  --data_dir DATA_DIR   folder that holds the corpus; its entry in
+                        speakers.json is made anew
+  --protocol {speakers,loso,sessions,emobox}
+  --num_folds NUM_FOLDS
+                        default: the corpus's standard
+  --output_dir OUTPUT_DIR
+                        default: the package's own splits folder
+"""
+
+
+def test_help_of_the_command(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        command(monkeypatch, "--help")
+    # Python versions fold the first lines differently.
+    assert capsys.readouterr().out.split() == HELP.split()
+
+
+def test_command_writes_into_a_new_folder_and_names_its_files(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "new" / "splits"
+    command(monkeypatch, "--output_dir", folder)
+    committed = {path.name: path.read_bytes() for path in folds.SPLITS.glob("*.json")}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == committed
+    named = capsys.readouterr().out.splitlines()
+    assert sorted(named) == [str(folder / name) for name in sorted(committed)]
+    # Without --output_dir, and for one corpus of the table.
+    monkeypatch.setattr(folds, "SPLITS", folder)
+    (folder / "cafe_loso_12.json").unlink()
+    command(monkeypatch, "--corpus", "cafe")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == committed
+    named = capsys.readouterr().out.splitlines()
+    assert named == [
+        str(folder / f"{name}.json") for name in ("cafe_speakers_6", "cafe_loso_12", "cafe_emobox_3", "speakers")
+    ]
+
+
+def test_command_describes_a_copy(tmp_path, monkeypatch):
+    """Of a corpus that is given, or is in no table, the speakers are looked up in the corpus."""
+    own = {f"own/{name}": Speaker(gender, (f"own/{name in 'cd'}",)) for name, gender in zip("abcd", [*GENDERS] * 2)}
+    copies = {("emodb", "DIR"): make_dataset(EMODB), ("own", None): make_dataset(own, repeats=1)}
+    monkeypatch.setattr(folds, "load_corpus", lambda name, data_dir: copies[name, data_dir])
+    command(monkeypatch, "--corpus", "emodb", "--data_dir", "DIR", "--output_dir", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("emodb_loso_10.json", "emodb_speakers_10.json", "speakers.json")
+    ]
+    table = json.loads((tmp_path / "speakers.json").read_text(encoding="utf-8"))
+    assert table == read_split("speakers") | {"emodb": folds.describe_speakers(copies["emodb", "DIR"])}
+    assert list(table) == sorted(table)
+
+    command(monkeypatch, "--corpus", "own", "--protocol", "sessions", "--output_dir", tmp_path)
+    table = json.loads((tmp_path / "speakers.json").read_text(encoding="utf-8"))
+    sha256 = folds.hash_ids(copies["own", None]["utterance_id"])
+    assert table["own"]["utterance_ids_sha256"] == sha256
+    assert table["own"]["speakers"]["own/c"] == {"gender": GENDERS[0], "sessions": ["own/True"], "utterances": 2}
+    ab, cd = ({"speakers": [f"own/{name}" for name in names], "utterances": 4} for names in ("ab", "cd"))
+    nobody = {"speakers": [], "utterances": 0}
+    assert json.loads((tmp_path / "own_sessions_2.json").read_text(encoding="utf-8")) == {
+        **{"corpus": "own", "protocol": "sessions", "seed": 0, "num_folds": 2, "utterance_ids_sha256": sha256},
+        "folds": [{"train": cd, "validation": nobody, "test": ab}, {"train": ab, "validation": nobody, "test": cd}],
+    }
 
 
 def test_command_takes_other_numbers(tmp_path, monkeypatch, capsys):
@@ -787,8 +941,35 @@ def test_one_corpus_left_out():
     assert "bhavvani/others" in emodb["train"]
     assert ravdess["test"] == sorted(RAVDESS)
     assert ravdess["validation"] == ["bhavvani/indira", "bhavvani/maya"]  # the first man and the first woman
-    with pytest.raises(CorpusError, match="cross-corpus has 3 folds here, not 2"):
+    with pytest.raises(CorpusError, match="^cross-corpus has 3 folds here, not 2; leave num_folds out$"):
         get_folds(dataset, "cross-corpus", 2)
+    # Another seed shuffles who validates, and nothing else.
+    others = get_folds(dataset, "cross-corpus", 3, seed=1)
+    assert [speakers_of(dataset, fold.test) for fold in others] == [fold["test"] for fold in parts]
+    assert speakers_of(dataset, others[1].validation) != emodb["validation"]
+
+
+def validation_of(others, seed=0):
+    """Who validates, of these speakers beside a corpus that is left out."""
+    speakers = of_genders({"a/1": "male", "a/2": "female"}) | others
+    (fold, _) = folds.crossed_parts(speakers, {name: name.split("/")[0] for name in speakers}, seed)
+    return fold["validation"]
+
+
+def test_who_validates_beside_a_corpus_left_out():
+    four = {"b/1": "male", "b/2": "male", "b/3": "female", "b/4": "female"}
+    assert validation_of(of_genders(four)) == ["b/1", "b/3"]
+    assert validation_of({name: Speaker(four[name], (f"b/{name < 'b/3'}",)) for name in four}) == ["b/1", "b/2"]
+    assert validation_of(of_genders(dict.fromkeys(four, "male"))) == ["b/1", "b/2"]
+    genders = {f"b/{number}": gender for number, gender in enumerate(["male", "female"] * 4)}
+    assert {tuple(validation_of(of_genders(genders), seed)) for seed in range(9)} > {("b/0", "b/1")}
+    value_of = {name: name.split("/")[0] for name in RAVDESS | EMODB}
+    assert folds.crossed_parts(RAVDESS | EMODB, value_of) == folds.crossed_parts(RAVDESS | EMODB, value_of, 0)
+    assert folds.crossed_parts(RAVDESS | EMODB, value_of) != folds.crossed_parts(RAVDESS | EMODB, value_of, 1)
+    with pytest.raises(
+        CorpusError, match="^nobody knows who the speakers of b are: they are trained on and never tes"
+    ):
+        validation_of({"b/others": Speaker(None)})
 
 
 def test_one_language_left_out():
@@ -804,11 +985,13 @@ def test_one_language_left_out():
 
 
 def test_nothing_to_leave_out():
-    with pytest.raises(CorpusError, match="all speakers are of emodb"):
+    with pytest.raises(
+        CorpusError, match="^all speakers are of emodb: to leave one out and train on others takes two or more$"
+    ):
         get_folds(make_dataset(EMODB), "cross-corpus")
     dataset = make_dataset(of_genders({"a/1": "male", "a/2": "female"}), repeats=1)
     dataset = dataset.add_column("language", ["en", "en", "en", "de"])
-    with pytest.raises(CorpusError, match="a/2 has more than one language: en and de"):
+    with pytest.raises(CorpusError, match="^a/2 has more than one language: en and de$"):
         get_folds(dataset, "cross-language")
 
 

@@ -73,13 +73,18 @@ def test_a_card_lists_the_code_that_a_checkpoint_ships(finished_run):
 OFFLINE = """
 import importlib, sys
 
+attempts = []
+
 def refuse(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname"):
-        raise RuntimeError(f"{event} {arguments}")
+        attempts.append(f"{event} {arguments}")
+        raise RuntimeError(attempts[-1])
 
 sys.addaudithook(refuse)
 for name in sys.argv[1:]:
     importlib.import_module(name)
+if attempts:  # of which somebody caught the error
+    raise RuntimeError(attempts[0])
 """
 
 
@@ -99,6 +104,7 @@ def test_no_module_asks_the_network_when_it_is_imported(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     # The hook is in force.
     asking = tmp_path / "asking.py"
-    asking.write_text("import socket; socket.create_connection(('127.0.0.1', 9))")
-    done = subprocess.run([sys.executable, "-c", OFFLINE, "asking"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode and "RuntimeError: socket." in done.stderr
+    for guard in ("", "import contextlib\nwith contextlib.suppress(Exception): "):
+        asking.write_text(f"import socket\n{guard}socket.create_connection(('127.0.0.1', 9))")
+        done = subprocess.run([sys.executable, "-c", OFFLINE, "asking"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode and "RuntimeError: socket." in done.stderr

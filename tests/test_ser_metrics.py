@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_label_names_score_as_ids():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="no clips"):
+    with pytest.raises(ValueError, match="^There are no clips to score.$"):
         ser_scores([], [])
     with pytest.raises(ValueError, match=r"equal length, got \(2,\) and \(1,\)"):
         ser_scores([0, 1], [0])
@@ -70,9 +71,34 @@ def test_confusion_rows_are_true_and_stacks_score_at_once():
     labels, counts = confusion_matrix(["b", "b", "c"], ["a", "b", "b"])
     assert labels.tolist() == ["a", "b", "c"]
     assert counts.tolist() == [[0, 1, 0], [0, 1, 1], [0, 0, 0]]
-    stacked = scores_from_confusion(np.stack([counts, np.eye(3), np.zeros((3, 3))]))
-    np.testing.assert_allclose(stacked["wa"], [1 / 3, 1, np.nan])
-    np.testing.assert_allclose(stacked["ua"], [1 / 4, 1, np.nan])
+    # Of 3 clips of class 0 two are right and one is taken for the absent class 1: F1 is 2 * 2 / (3 + 2).
+    matrices = np.stack([np.pad([[2, 1], [0, 0]], (0, 1)), counts, np.eye(3), np.zeros((3, 3))])
+    with warnings.catch_warnings(action="error"):  # the empty matrix divides by zero, as it should
+        stacked = scores_from_confusion(matrices)
+    np.testing.assert_allclose(stacked["wa"], [2 / 3, 1 / 3, 1, np.nan])
+    np.testing.assert_allclose(stacked["ua"], [2 / 3, 1 / 4, 1, np.nan])
+    np.testing.assert_allclose(stacked["wf1"], [4 / 5, (0 + 2 * 1 / 2) / 3, 1, np.nan])
+    np.testing.assert_allclose(stacked["macro_f1"], [4 / 5, (0 + 1 / 2) / 2, 1, np.nan])
+
+
+def test_counts_of_any_type_score_alike():
+    # 2 * 200 is 144 in 8 bits.
+    small = scores_from_confusion(np.array([[200, 0], [55, 200]], dtype=np.uint8))
+    assert small == scores_from_confusion([[200, 0], [55, 200]])
+    assert small["wf1"] == pytest.approx((200 * 400 / 455 + 255 * 400 / 455) / 455)
+
+
+def test_metric_of_evaluate(tmp_path):
+    metric = ser_metrics.SERMetrics(cache_dir=tmp_path)
+    for names in ([0, 1, 2], ["anger", "fear", "joy"]):
+        references, predictions = [names[0], names[0], names[1]], [names[0], names[2], names[1]]
+        # F1: 2/3, 1, and of the class that only the predictions have, none
+        scores = {"wa": 2 / 3, "ua": 3 / 4, "wf1": (2 * 2 / 3 + 1) / 3, "macro_f1": (2 / 3 + 1) / 2}
+        assert metric.compute(predictions=predictions, references=references) == pytest.approx(scores)
+    fields = [{name: value.dtype for name, value in features.items()} for features in metric.features]
+    assert fields == [{"predictions": kind, "references": kind} for kind in ("int64", "string")]
+    assert metric.description == ser_metrics._DESCRIPTION and metric.citation == ser_metrics._CITATION
+    assert metric.inputs_description.endswith(ser_metrics._INPUTS)
 
 
 def test_doctest():

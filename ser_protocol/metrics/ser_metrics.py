@@ -76,7 +76,7 @@ def scores_from_confusion(confusion):
     true = confusion.sum(axis=-1)
     predicted = confusion.sum(axis=-2)
     present = true > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore"):
         recall = np.where(present, hits / true, 0.0)
         f1 = np.where(present, 2 * hits / (true + predicted), 0.0)
         return {
