@@ -30,7 +30,7 @@ from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuL
 
 from .calibration import calibration_error, fit_temperature, with_temperature
 from .feature_cache import CachedFeatures
-from .feature_store import IGNORED_LABEL, FeatureStore, LengthBuckets, collate
+from .feature_store import IGNORED_LABEL, FeatureStore, FeatureSubset, LengthBuckets, collate
 from .files import write_atomically, write_json
 from .metrics.ser_metrics import ser_scores
 from .presets import build_config
@@ -42,6 +42,7 @@ ENCODER_FILE = "encoder.safetensors"  # a frozen encoder's weights, once for all
 # A checkpoint with a frozen encoder: the encoder's weights, and all that was trained.
 ENCODER_SHARD, TRAINED_SHARD = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 ENCODER_PREFIX = "camulenet.speech_encoder.encoder."
+PLACE = "place"  # of a training clip among the fold's, in its batch
 SOFTMAX_FUSIONS = ("co_attention", "attention")  # whose weights over the frames sum to 1
 
 
@@ -226,20 +227,59 @@ class FoldProgress(ProgressCallback):
             self.training_bar.write(f"{self.name}, epoch {logs['epoch']:.0f}: {shown}")
 
 
-class FoldTrainer(Trainer):
+class NamedClips(torch.utils.data.Dataset):
     """
-    The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, evaluates in order, and notes the
-    loss of each head in training and how spread out the co-attention is in evaluation.
+    A fold's training clips, each with its place among them, so that a batch can be named.
+
+    Args:
+        clips: features and labels.
+        utterance_ids: of the clips, in their order.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, clips: FeatureSubset, utterance_ids: Sequence[str]):
+        self.clips, self.utterance_ids = clips, utterance_ids
+
+    @property
+    def durations_s(self) -> list[float]:
+        """Seconds of each clip."""
+        return self.clips.durations_s
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.clips[index] | {PLACE: torch.tensor(index)}
+
+
+class FoldTrainer(Trainer):
+    """
+    The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, evaluates in order, notes the
+    loss of each head in training and how spread out the co-attention is in evaluation, and stops at a loss that is no
+    number.
+
+    Args:
+        name: of the fold, for messages.
+    """
+
+    def __init__(self, *args, name: str, **kwargs):
         super().__init__(*args, **kwargs)
+        self.name = name
         self._head_losses = defaultdict(list)  # since the last log
         self.attention_entropies = []  # of the clips that this process evaluated
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        places = inputs.pop(PLACE, None)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
+            if not loss.isfinite():
+                ids = ", ".join(self.train_dataset.utterance_ids[place] for place in places.tolist())
+                rate, norm = self.args.learning_rate, self.args.max_grad_norm
+                raise RunError(
+                    f"{self.name}: the loss is {loss.item()} at step {self.state.global_step + 1}, epoch "
+                    f"{math.floor(self.state.epoch) + 1}, on the batch of {ids}. These clips or the weights of the "
+                    f"step before are to blame: try a --learning_rate below {rate:g}, a --max_grad_norm below "
+                    f"{norm:g}, or to leave out --bf16 and --fp16. Finished folds are kept."
+                )
             for name in ("emotion_loss", "gender_loss"):
                 if outputs.get(name) is not None:
                     self._head_losses[name].append(outputs[name].detach())
@@ -432,7 +472,10 @@ class FoldRunner:
             model,
             directory,
             name,
-            train_dataset=self.store.training_subset(train, self.augment, self.crop_s),
+            train_dataset=NamedClips(
+                self.store.training_subset(train, self.augment, self.crop_s),
+                list(self.dataset.select(train)["utterance_id"]),
+            ),
             eval_dataset=self.store.subset(self._by_length(validation)) if validated else None,
             eval_strategy="epoch" if validated else "no",
             save_strategy="epoch",
@@ -530,6 +573,7 @@ class FoldRunner:
             eval_dataset=eval_dataset,
             processing_class=self.extractor,
             compute_metrics=compute_metrics,
+            name=name,
         )
         if not args.disable_tqdm:
             trainer.remove_callback(ProgressCallback)

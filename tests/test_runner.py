@@ -238,6 +238,19 @@ def test_steps_in_place_of_epochs(dataset, fold_runner):
     assert metrics["validation"]["ua"] == max(scores)
 
 
+def test_a_loss_that_is_no_number_stops_the_fold(dataset, fold_runner):
+    fold = get_folds(dataset, "speakers", 3)[0]
+    built = fold_runner()
+    poisoned = fold.train[3]
+    built.store.items[poisoned]["mfcc"] = torch.full_like(built.store.items[poisoned]["mfcc"], torch.nan)
+    with pytest.raises(RunError, match=r"^fold 0: the loss is nan at step [12], epoch 1, on the batch of ") as error:
+        built.run(fold)
+    ids = str(error.value).split("on the batch of ")[1].split(". ")[0].split(", ")
+    assert len(set(ids)) == 8 and set(ids) <= set(dataset.select(fold.train)["utterance_id"])
+    assert dataset[poisoned]["utterance_id"] in ids
+    assert not built.is_complete(0)
+
+
 def test_the_final_model_trains_for_the_best_epoch(dataset, fold_runner, tmp_path, monkeypatch):
     seen = []
 
