@@ -19,7 +19,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from tiny_runs import EMOTIONS, FINISHED, TINY_PRESET, call, digest, digests, files_of, refusal, write_ravdess
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, TrainingArguments
 
 import run_ser
 from dataset_scripts import load_corpus
@@ -777,7 +777,7 @@ def test_spellings_that_transformers_allows():
 def test_training_arguments_reach_the_trainer(ravdess, tmp_path, monkeypatch):
     seen = []
 
-    class Recorder(Trainer):
+    class Recorder(runner.FoldTrainer):
         def train(self, **kwargs):
             seen.append(self)
             raise KeyboardInterrupt
