@@ -100,7 +100,7 @@ def with_interruption(make_trainer):
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(ravdess, finished_run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     arguments = [*ravdess, *FINISHED, "--output_dir", out]
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
         patch.setattr(FoldRunner, "_trainer", with_interruption(FoldRunner._trainer))
         call(*arguments)
     assert {path.name for path in (out / "fold_00").iterdir()} == {"trainer"}
