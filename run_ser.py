@@ -888,9 +888,8 @@ def why_unwritable(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     # safetensors and torch.save have errors of their own for that.
-    text = str(error)
-    if os.strerror(errno.ENOSPC) in text or os.strerror(errno.EFBIG) in text or "PytorchStreamWriter" in text:
-        return text.splitlines()[0]
+    if os.strerror(errno.ENOSPC) in str(error) or "inline_container" in str(error):
+        return str(error).splitlines()[0]
     return None
 
 

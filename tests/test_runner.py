@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import random
 import shutil
 
 import numpy as np
@@ -11,17 +12,20 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, recall_score
 from tiny_runs import FINISHED, TINY_PRESET, call, digest, digests, put_tiny_preset
+from torch.utils.data import DataLoader, Subset
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments, WhisperConfig, WhisperModel
 
 from dataset_scripts import load_corpus
 from dataset_scripts.folds import get_folds
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetForAudioClassification
 from ser_protocol import runner
+from ser_protocol.augmentation import SpecAugment
 from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore
 from ser_protocol.runner import (
     FoldRunner,
     ModelSource,
     RunError,
+    TrainingClips,
     compute_metrics,
     dataset_hash,
     entropy_share,
@@ -249,6 +253,77 @@ def test_a_loss_that_is_no_number_stops_the_fold(dataset, fold_runner):
     assert len(set(ids)) == 8 and set(ids) <= set(dataset.select(fold.train)["utterance_id"])
     assert dataset[poisoned]["utterance_id"] in ids
     assert not built.is_complete(0)
+
+
+def test_what_a_clip_draws_is_a_function_of_seed_epoch_and_place(dataset, fold_runner):
+    built = fold_runner(crop_s=0.2)
+    built.speed_factors = [0.9, 1.1]
+    rows, ids = range(6), [f"clip {row}" for row in range(6)]
+
+    def drawn(epoch=0, seed=3, workers=0, order=range(6)):
+        clips = TrainingClips(built.store.training_subset(rows, built.augment, built.crop_s), ids, seed)
+        loader = DataLoader(Subset(clips, list(order)), num_workers=workers, persistent_workers=workers > 0)
+        for current in range(epoch + 1):
+            clips.epoch.fill_(current)
+            items = {int(item["place"]): item["mfcc"][0] for item in loader}
+        return [items[place] for place in sorted(items)]
+
+    built.augment = SpecAugment()
+    first = drawn()
+    for again in (drawn(), drawn(workers=1), drawn(workers=2), drawn(order=[5, 0, 3, 1, 4, 2])):
+        assert all(map(torch.equal, first, again))
+    for other in (drawn(epoch=1), drawn(seed=4)):
+        assert sum(map(torch.equal, first, other)) <= 1
+    assert all(map(torch.equal, drawn(epoch=1), drawn(epoch=1, workers=2)))  # workers that live on see the epoch
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    clips = TrainingClips(built.store.training_subset(rows, built.augment, built.crop_s), ids, 3)
+    _ = [clips[place] for place in rows]
+    assert torch.equal(torch.rand(3), expected)  # dropout draws on its own
+
+
+def test_the_seed_reaches_every_generator(dataset, fold_runner, monkeypatch):
+    fold = get_folds(dataset, "speakers", 3)[0]
+    drawn, seeds = [], []
+
+    def look(self, *args, **kwargs):
+        drawn.append((random.random(), float(np.random.random()), float(torch.rand(()))))
+        return build(self, *args, **kwargs)
+
+    class Recorder(runner.FoldTrainer):
+        def train(self, **kwargs):
+            sampler = self.get_train_dataloader().batch_sampler.sampler
+            seeds.append((self.args.seed, self.train_dataset.seed, sampler.seed))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "FoldTrainer", Recorder)
+    build = ModelSource.build
+    for arguments in ({"seed": 3}, {"seed": 4}, {"seed": 3, "data_seed": 5}):
+        built = fold_runner(train_sampling_strategy="group_by_length", **arguments)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(ModelSource, "build", look)
+            built.run(fold)
+    expected = []
+    for seed in (3, 4, 3):
+        random.seed(seed)
+        expected.append((random.random(), np.random.RandomState(seed).random_sample()))
+        generator = torch.Generator().manual_seed(seed)
+        expected[-1] += (float(torch.rand((), generator=generator)),)
+    assert drawn == expected
+    assert seeds == [(3, 3, 3), (4, 4, 4), (3, 5, 5)]
+
+
+def test_the_same_seed_gives_the_same_fold(ravdess, tmp_path):
+    flags = (*ravdess, "--num_folds", 3, "--folds", 0, "--spec_augment", "true", "--crop_s", 0.25)
+    runs = {"one": (), "again": (), "workers": ("--dataloader_num_workers", 2), "other": ("--seed", 7)}
+    found = {}
+    for name, extra in runs.items():
+        call(*flags, *extra, "--output_dir", tmp_path / name)
+        fold = tmp_path / name / "fold_00"
+        found[name] = [digest(fold / file) for file in ("model.safetensors", "predictions.csv")]
+    assert found["one"] == found["again"] == found["workers"]
+    assert not set(found["one"]) & set(found["other"])
 
 
 def test_the_final_model_trains_for_the_best_epoch(dataset, fold_runner, tmp_path, monkeypatch):
