@@ -1,6 +1,7 @@
 # make demo   fresh machine: environment, then the main job on the embedded corpus (minutes on 2 cores)
 # make test   fresh machine: environment, then lint and tests
 # make fuzz   every property test with 100,000 examples, new ones each time
+# make faults runs that are killed, stopped, out of disk, damaged, beside each other: docs/faults.md (under 30 minutes)
 # make audit-pins   known vulnerabilities of the pinned versions
 # make bench  the figures of speed and size, each beside what one would do instead (under 20 minutes on 2 cores);
 #             bench-full: the rest, an hour or two. LISTS=DIR names a folder with EmoBox's cremad.csv, for a cache of
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint fuzz audit-pins bench bench-full
+.PHONY: setup demo test lint fuzz faults audit-pins bench bench-full
 .DEFAULT_GOAL := test
 
 setup: $(VENV)/.done
@@ -36,6 +37,9 @@ test: lint
 # Ten minutes or more for each reader and the feature extractor, hours altogether: FUZZ="tests/test_fuzz.py -k array" names some.
 fuzz: setup
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),100000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis --timeout 0 $(FUZZ)
+
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py
 
 # Known vulnerabilities of the pinned versions. It asks PyPI's service, and fails where that does not answer.
 audit-pins: setup
