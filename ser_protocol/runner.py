@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 TRAINER_FOLDER = "trainer"  # the Trainer's own checkpoints inside a fold's folder; removed when the fold is complete
 TRAINING_RECORD = "training.json"  # how a folder's model was trained; written after the model
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"  # of a complete fold; the metrics are written last
-CARD = "README.md"  # of a checkpoint; written anew whenever the folds are pooled
+CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".py")
 LOCKS = "locks"  # which call does which part of a run, while it is not pooled
 ENCODER_FILE = "encoder.safetensors"  # a frozen encoder's weights, once for all folds
 # A checkpoint with a frozen encoder: the encoder's weights, and all that was trained.
@@ -341,11 +341,11 @@ class FoldTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process writes its own random state
-        if self.is_world_process_zero():
+        if self.args.should_save:
             # The checkpoint before goes only now that this one is whole: a kill in between must leave one of them.
-            folder = Path(self.args.output_dir)
-            _write_checksums_of(folder / f"checkpoint-{self.state.global_step}")
-            rotate_checkpoints(str(folder), 1, self.state.best_model_checkpoint)
+            folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+            write_checksums(folder, {path.name: sha256(path) for path in sorted(folder.iterdir())})
+            rotate_checkpoints(self.args.output_dir, 1, self.state.best_model_checkpoint)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         # Both heads are scored here.
@@ -632,7 +632,9 @@ class FoldRunner:
             (directory / "training_args.bin").unlink(missing_ok=True)
             if self.source.caches_encoder:
                 self._add_encoder(directory)
-            _write_checksums_of(directory, {PREDICTIONS, METRICS, TRAINING_RECORD, CARD})
+            files = [path for path in sorted(directory.iterdir()) if path.suffix in CHECKPOINT_SUFFIXES]
+            files = [path for path in files if path.name not in (METRICS, TRAINING_RECORD)]  # of an earlier training
+            write_checksums(directory, {path.name: sha256(path) for path in files})
             self._finish(directory, {TRAINING_RECORD: json_text(training)})
         trainer.accelerator.wait_for_everyone()
         return model, training
@@ -755,12 +757,6 @@ def median_best_epoch(fold_metrics: Sequence[dict]) -> int | None:
     """Median of the folds' best epochs, rounded up; `None` where no fold was validated."""
     best = [metrics["best_epoch"] for metrics in fold_metrics if metrics.get("best_epoch")]
     return math.ceil(statistics.median(best)) if best else None
-
-
-def _write_checksums_of(directory: Path, others: Iterable[str] = ()) -> None:
-    """SHA256SUMS of all files of a folder but some others."""
-    files = {path.name: path for path in sorted(directory.iterdir()) if path.is_file()}
-    write_checksums(directory, {name: sha256(files[name]) for name in files if name not in {CHECKSUMS, *others}})
 
 
 def _usable_checkpoint(trainer_folder: Path) -> str | None:

@@ -1,6 +1,7 @@
 """run_ser.py from its arguments to its outputs, on a corpus of tones: one complete run, looked at from all sides."""
 
 import dataclasses
+import errno
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ import soundfile
 import torch
 from datasets.table import embed_table_storage
 from huggingface_hub import ModelCard
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from tiny_runs import EMOTIONS, FINISHED, TINY_PRESET, call, digest, digests, files_of, refusal, write_ravdess
@@ -889,6 +891,59 @@ def test_what_the_user_can_mend_is_said_without_a_traceback(ravdess, folders, tm
 def test_mending_the_audio_is_no_change_of_arguments(ravdess, folders, tmp_path):
     message = refusal(*ravdess, "--data_dir", folders / "nan", "--num_folds", 2, "--output_dir", tmp_path / "out")
     assert "NaN" in message and not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_written(ravdess, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(run_ser, "load_data", lambda *args: pytest.fail("found out too late"))
+    message = refusal(*ravdess, "--output_dir", tmp_path / "file" / "out")
+    assert message.endswith(f"file/out: {tmp_path / 'file'} cannot be written. Give a folder that can be.")
+
+
+def test_damaged_arguments_are_refused(ravdess, finished_run, tmp_path):
+    shutil.copy(finished_run / "arguments.json", tmp_path)
+    with open(tmp_path / "arguments.json", "r+b") as file:
+        file.truncate(100)
+    message = refusal(*ravdess, *FINISHED, "--output_dir", tmp_path)
+    assert f"{tmp_path / 'arguments.json'} is damaged" in message and "remove that file and call again" in message
+
+
+def test_a_truncated_checkpoint_to_fine_tune_is_refused(ravdess, finished_run, tmp_path):
+    shutil.copytree(finished_run / "fold_00", tmp_path / "checkpoint")
+    with open(tmp_path / "checkpoint" / "model.safetensors", "r+b") as file:
+        file.truncate(1000)
+    model = ("--model_name_or_path", tmp_path / "checkpoint", "--allow_leak")
+    message = refusal(*ravdess, "--num_folds", 3, *model, "--output_dir", tmp_path / "out")
+    assert f"{tmp_path / 'checkpoint'} cannot be used: " in message and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EROFS, "Read-only file system", "out/x"), "out/x: Read-only file system"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0\nmore"),
+            "unexpected pos 64",
+        ),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_said(ravdess, tmp_path, monkeypatch, error, reason):
+    def full(*args):
+        raise error
+
+    monkeypatch.setattr(run_ser, "load_data", full)
+    message = refusal(*ravdess, "--output_dir", tmp_path)
+    assert reason in message and "Make room" in message and "the same command goes on from there" in message
+    assert "\n" not in message
+
+
+def test_other_errors_keep_their_traceback(ravdess, tmp_path, monkeypatch):
+    for error in (OSError(errno.ENOENT, "No such file"), RuntimeError("shapes")):
+        monkeypatch.setattr(run_ser, "load_data", lambda *args, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            call(*ravdess, "--output_dir", tmp_path)
 
 
 def test_no_output_dir(ravdess):

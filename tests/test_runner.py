@@ -5,6 +5,7 @@ import json
 import math
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetForAudioClassification
 from ser_protocol import runner
 from ser_protocol.augmentation import SpecAugment
 from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore
+from ser_protocol.files import damaged_files, read_checksums, sha256, write_checksums
 from ser_protocol.runner import (
     FoldRunner,
     ModelSource,
@@ -32,6 +34,8 @@ from ser_protocol.runner import (
     median_best_epoch,
 )
 from ser_protocol.statistics import read_predictions
+
+RESULTS = Path(__file__).parent.parent / "results"
 
 
 @pytest.fixture
@@ -146,6 +150,94 @@ def counted(run_epoch, epochs: list):
         return run_epoch(self, *args, **kwargs)
 
     return run
+
+
+def damage(path: Path) -> None:
+    """Flips a bit of a file, in place."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+
+
+def test_damaged_files_of_finished_folds_are_made_again(ravdess, finished_run, tmp_path, monkeypatch, caplog):
+    out = tmp_path / "out"
+    shutil.copytree(finished_run, out)
+    damage(out / "fold_00" / "predictions.csv")
+    (out / "fold_01" / "metrics.json").write_text("{")
+    damage(out / "fold_02" / "model.safetensors")
+    damage(out / "final" / "config.json")
+    epochs = []
+    monkeypatch.setattr(Trainer, "_run_epoch", counted(Trainer._run_epoch, epochs))
+    call(*ravdess, *FINISHED, "--output_dir", out)
+    said = [record.getMessage().removeprefix(f"{out}/") for record in caplog.records if record.name == runner.__name__]
+    assert said == [
+        "fold_00: damaged predictions.csv. Made again without training.",
+        "fold_01: damaged metrics.json. Made again without training.",
+        "fold_02: damaged model.safetensors. The model is trained again.",
+        "final: damaged config.json. The model is trained again.",
+    ]
+    num_final = len(json.loads((finished_run / "final" / "training.json").read_text())["history"])
+    assert epochs == [0, 1, *range(num_final)]  # of fold 2 and of the final model
+    names = [f"fold_0{fold}/{name}" for fold in (0, 1, 2) for name in ("predictions.csv", "model.safetensors")]
+    for name in (*names, "fold_00/metrics.json", "fold_01/metrics.json", "final/config.json", "predictions.csv"):
+        assert digest(out / name) == digest(finished_run / name), name
+    for folder in ("fold_00", "fold_01", "fold_02", "final"):
+        assert damaged_files(out / folder) == []
+        checked = read_checksums(out / folder).keys()
+        assert {"config.json", "model.safetensors", "training.json"} <= checked and "README.md" not in checked
+        assert {"predictions.csv", "metrics.json"} <= checked or folder == "final"
+
+
+def test_folds_of_versions_without_checksums_stay_complete(fold_runner, finished_run, tmp_path, caplog):
+    built = fold_runner()
+    (committed,) = RESULTS.glob("ravdess/camulenet-small/seed_43/fold_00")
+    shutil.copytree(committed, built.fold_dir(0))
+    shutil.copytree(finished_run / "fold_01", built.fold_dir(1))
+    (built.fold_dir(1) / "model.safetensors").unlink()  # someone saves room
+    before = digests(built.output_dir)
+    assert "fold_00/metrics.json" in before and "fold_00/SHA256SUMS" not in before
+    for fold in (0, 1):
+        built.reopen_if_damaged(built.fold_dir(fold))
+        assert built.is_complete(fold)
+    assert digests(built.output_dir) == before and not caplog.records
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "model.safetensors"])
+def test_a_damaged_checkpoint_is_not_resumed_from(name, ravdess, finished_run, tmp_path, monkeypatch, caplog):
+    arguments = [*ravdess, *FINISHED, "--folds", 0, "--output_dir", tmp_path]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        patch.setattr(FoldRunner, "_trainer", with_interruption(FoldRunner._trainer))
+        call(*arguments)
+    (written,) = (tmp_path / "fold_00" / "trainer").iterdir()
+    damage(written / name)
+    epochs = []
+    monkeypatch.setattr(Trainer, "_run_epoch", counted(Trainer._run_epoch, epochs))
+    call(*arguments)
+    assert epochs == [0, 1] and f"{written}: damaged" in caplog.text
+    assert digest(tmp_path / "fold_00/predictions.csv") == digest(finished_run / "fold_00/predictions.csv")
+
+
+def test_the_checkpoint_before_goes_when_the_next_is_whole(tmp_path):
+    for step in (2, 4, 6):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        best = str(tmp_path / "checkpoint-2") if step > 2 else None
+        (folder / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": best}))
+        if step < 6:  # the last one is half written
+            write_checksums(folder, {"trainer_state.json": sha256(folder / "trainer_state.json")})
+    assert runner._usable_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    assert runner._usable_checkpoint(tmp_path) is None  # the best one is damaged
+    assert not list(tmp_path.iterdir())
+    assert runner._usable_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_a_part_of_a_run_is_one_calls(fold_runner):
+    one, other = fold_runner(), fold_runner()
+    with one.claimed("fold_00") as mine, other.claimed("fold_00") as theirs, other.claimed("fold_01") as another:
+        assert (mine, theirs, another) == (True, False, True)
+    with other.claimed("fold_00") as theirs:
+        assert theirs
 
 
 def test_a_trained_fold_that_was_not_tested_is_not_trained_again(ravdess, tmp_path, finished_run, monkeypatch):
