@@ -715,9 +715,10 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     if to_do:
         runner.prepare()
     set_up_threads()  # an encoder that fills the cache makes use of all before
-    if training_args.should_save:
-        # Only now that the audio is known to be good, or mending it would be a change. Unrounded: they are compared.
-        write_atomically(runner.output_dir / ARGUMENTS, json.dumps(arguments, indent=2) + "\n")
+    path, text = runner.output_dir / ARGUMENTS, json.dumps(arguments, indent=2) + "\n"  # unrounded: they are compared
+    if training_args.should_save and not (path.is_file() and path.read_text() == text):
+        # Only now that the audio is known to be good, or mending it would be a change.
+        write_atomically(path, text)
     for fold in to_do:
         with runner.claimed(runner.fold_dir(fold.index).name) as is_free:
             if not is_free:
@@ -757,7 +758,10 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, f
     args, output_dir = runner.args, runner.output_dir
     fold_metrics = runner.metrics(run["num_folds"])
     predictions = runner.predictions(run["num_folds"])
-    check_predictions(predictions, runner.dataset.select(eligible)["utterance_id"])
+    try:
+        check_predictions(predictions, runner.dataset.select(eligible)["utterance_id"])
+    except ValueError as error:
+        raise RunError(f"{output_dir}: {error} Remove the folders of the folds concerned, and call again.") from error
     results = build_results(predictions, fold_metrics, run)
     if args.should_save:
         write_atomically(output_dir / "predictions.csv", predictions.to_csv(index=False))
@@ -883,8 +887,8 @@ def check_output_dir(output_dir: Path) -> None:
         raise RunError(f"--output_dir {output_dir}: {folder} cannot be written. Give a folder that can be.")
 
 
-def why_unwritable(error: Exception) -> str | None:
-    """Why the disk does not take what is to be written, if that is what the error says."""
+def why_refused(error: Exception) -> str | None:
+    """Why the disk refuses a file, if that is what the error says."""
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     # safetensors and torch.save have errors of their own for that.
@@ -915,10 +919,10 @@ def main() -> int | None:
         print(f"run-ser: stopped by {number.name}. {go_on}", file=sys.stderr)
         sys.exit(128 + number)  # as a shell has it
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = why_unwritable(error)
+        reason = why_refused(error)
         if reason is None:
             raise
-        sys.exit(f"run-ser: what this run writes cannot be written ({reason}). Make room. {go_on}")
+        sys.exit(f"run-ser: a file cannot be written or read ({reason}). Make room, or give access to it. {go_on}")
 
 
 if __name__ == "__main__":

@@ -893,6 +893,17 @@ def test_mending_the_audio_is_no_change_of_arguments(ravdess, folders, tmp_path)
     assert "NaN" in message and not (tmp_path / "out").exists()
 
 
+def test_predictions_that_lack_an_utterance_are_not_pooled(ravdess, finished_run, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished_run, out)
+    (out / "fold_01" / "SHA256SUMS").unlink()  # a version that wrote none
+    path = out / "fold_01" / "predictions.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    message = refusal(*ravdess, *FINISHED, "--output_dir", out)
+    assert f"{out}: Of 48 eligible utterances: 1 not predicted (ravdess/" in message
+    assert message.endswith("Remove the folders of the folds concerned, and call again.")
+
+
 def test_an_output_folder_that_cannot_be_written(ravdess, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setattr(run_ser, "load_data", lambda *args: pytest.fail("found out too late"))
