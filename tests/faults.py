@@ -222,7 +222,8 @@ class Faults:
             folder = self.new_run()
             for _ in range(min(3, count - killed)):
                 call = Call(folder, self.argv)
-                if call.ended(self.random.uniform(0, self.length_s)):
+                # Denser at the start, where the cache is built.
+                if call.ended(self.random.uniform() ** 2 * self.length_s):
                     break
                 call.end(signal.SIGKILL)
                 moments[at_work(folder)] += 1
@@ -234,11 +235,15 @@ class Faults:
 
     def stops(self, number: signal.Signals, count: int) -> Outcome:
         """A signal that asks a run to stop."""
-        for _ in range(count):
+        stopped = 0
+        while stopped < count:
             folder = self.new_run()
             call = Call(folder, self.argv)
-            moment = self.random.uniform(0.2, 0.9) * self.length_s
-            assert not call.ended(moment), "The run was over before it could be stopped."
+            while not (folder / "cache").exists():  # it has not begun
+                assert not call.ended(0.01), call.said()
+            if call.ended(self.random.uniform(0, 0.8) * self.length_s):
+                continue
+            stopped += 1
             status = call.end(number)
             said = call.said()
             assert status == 128 + number, f"{number.name}: exit status {status}:\n{said}"
