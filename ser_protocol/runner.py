@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import multiprocessing
 import os
 import resource
 import shutil
@@ -269,7 +270,7 @@ class TrainingClips(torch.utils.data.Dataset):
 
     def __init__(self, clips: FeatureSubset, utterance_ids: Sequence[str], seed: int):
         self.clips, self.utterance_ids, self.seed = clips, utterance_ids, seed
-        self.epoch = torch.zeros((), dtype=torch.long).share_memory_()  # workers that outlive an epoch see it, too
+        self.epoch = multiprocessing.RawValue("q", 0)  # in shared memory: workers that outlive an epoch see it, too
 
     @property
     def durations_s(self) -> list[float]:
@@ -280,7 +281,7 @@ class TrainingClips(torch.utils.data.Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        entropy = np.random.SeedSequence([self.seed, int(self.epoch), index])
+        entropy = np.random.SeedSequence([self.seed, self.epoch.value, index])
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
             return self.clips[index] | {PLACE: torch.tensor(index)}
@@ -293,7 +294,7 @@ class EpochOfDraws(TrainerCallback):
         self.clips = clips
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.clips.epoch.fill_(math.floor(state.epoch))
+        self.clips.epoch.value = math.floor(state.epoch)
 
 
 class FoldTrainer(Trainer):

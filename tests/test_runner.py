@@ -356,7 +356,7 @@ def test_what_a_clip_draws_is_a_function_of_seed_epoch_and_place(dataset, fold_r
         clips = TrainingClips(built.store.training_subset(rows, built.augment, built.crop_s), ids, seed)
         loader = DataLoader(Subset(clips, list(order)), num_workers=workers, persistent_workers=workers > 0)
         for current in range(epoch + 1):
-            clips.epoch.fill_(current)
+            clips.epoch.value = current
             items = {int(item["place"]): item["mfcc"][0] for item in loader}
         return [items[place] for place in sorted(items)]
 
