@@ -192,11 +192,14 @@ class Faults:
         write_inputs(folder / "inputs")
         self.argv = arguments_of(folder / "inputs")
         finish(folder / "warm", [*self.argv, "--help"])  # imports everything
-        started = time.perf_counter()
-        finish(folder / "undisturbed", self.argv)
-        self.length_s = time.perf_counter() - started
+        self._number, lengths_s = 0, []
+        for name in ("undisturbed", "again"):
+            started = time.perf_counter()
+            finish(folder / name, self.argv)
+            lengths_s.append(time.perf_counter() - started)
+        self.length_s = min(lengths_s)
         self.expected = left_by(folder / "undisturbed")
-        self._number = 0
+        self.check(folder / "again")
 
     def new_run(self, like: Path | None = None) -> Path:
         """Folder of another run, empty or as another left it."""
@@ -243,9 +246,11 @@ class Faults:
                 assert not call.ended(0.01), call.said()
             if call.ended(self.random.uniform(0, 0.8) * self.length_s):
                 continue
-            stopped += 1
             status = call.end(number)
             said = call.said()
+            if ": results, plots, card" in said:
+                continue  # it was over but for the end of its process
+            stopped += 1
             assert status == 128 + number, f"{number.name}: exit status {status}:\n{said}"
             assert said.endswith(f"run-ser: stopped by {number.name}. {GO_ON}\n") and "Traceback" not in said, said
             finish(folder, self.argv)
@@ -274,7 +279,7 @@ class Faults:
                 shutil.copytree(folder, copy := self.new_run(), dirs_exist_ok=True)
             shutil.rmtree(folder)
             self.check(copy)
-        what = "--output_dir" if place == "out" else "--cache_dir"
+        what = "`--output_dir`" if place == "out" else "`--cache_dir`"
         happened = "ended with status 1 and one line that says so; with room, the same command went on"
         return Outcome(f"the disk of {what} is full at {', '.join(f'{s:.0%}' for s in shares)}", len(shares), happened)
 
@@ -290,7 +295,7 @@ class Faults:
             shutil.copytree(folder, copy := self.new_run(), dirs_exist_ok=True)
         shutil.rmtree(folder)
         self.check(copy)
-        what = "--output_dir" if place == "out" else "--cache_dir"
+        what = "`--output_dir`" if place == "out" else "`--cache_dir`"
         when = " before anything was computed" if place == "out" else ""
         return Outcome(f"{what} is read-only", 1, f"ended with status 1 and one line that says so{when}")
 
