@@ -4,6 +4,7 @@
 # make fuzz   every property test with 100,000 examples, new ones each time
 # make coverage   line and branch coverage of the whole suite
 # make mutation   changes folds.py, audit.py and ser_metrics.py in small ways and names the changes that no test notices
+# make faults runs that are killed, stopped, out of disk, damaged, beside each other: docs/faults.md (under 30 minutes)
 # make audit-pins   known vulnerabilities of the pinned versions
 # make bench  the figures of speed and size, each beside what one would do instead (under 20 minutes on 2 cores);
 #             bench-full: the rest, an hour or two. LISTS=DIR names a folder with EmoBox's cremad.csv, for a cache of
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo app test lint fuzz coverage mutation audit-pins bench bench-full
+.PHONY: setup demo app test lint fuzz faults coverage mutation audit-pins bench bench-full
 .DEFAULT_GOAL := test
 
 setup: $(VENV)/.done
@@ -48,6 +49,9 @@ mutation: setup
 	rm -rf mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py
 
 # Known vulnerabilities of the pinned versions. It asks PyPI's service, and fails where that does not answer.
 audit-pins: setup

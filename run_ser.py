@@ -14,12 +14,15 @@ A complete fold is never redone: the same command goes on where it stopped, and 
 
 import argparse
 import dataclasses
+import errno
 import json
 import logging
 import os
 import platform
 import re
 import shlex
+import shutil
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +37,7 @@ except (ImportError, OSError) as error:
 import torch
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi
+from safetensors import SafetensorError
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -52,9 +56,10 @@ from ser_protocol.augmentation import training_augmentation
 from ser_protocol.card import code_files, model_card
 from ser_protocol.feature_cache import DTYPES, CacheError
 from ser_protocol.figures import write_plots
-from ser_protocol.files import write_atomically, write_json
+from ser_protocol.files import CHECKSUMS, remove_leftovers, write_atomically, write_json
 from ser_protocol.results import build_results, console_table, data_lines, results_markdown
 from ser_protocol.runner import (
+    LOCKS,
     FoldRunner,
     ModelSource,
     RunError,
@@ -289,6 +294,8 @@ FREE_TRAINING_PREFIXES = (
     "include_", "prediction_",
 )  # fmt: skip
 HELD_ARGUMENTS = {"dataloader_drop_last", "eval_delay"}  # these do, whatever their prefix
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+ARGUMENTS = "arguments.json"  # of the first call with an --output_dir; those that change figures are held
 PART_OF_A_RUN = re.compile(r"--(folds\b|do[_-](train|eval|predict)\b)")
 SUBCOMMANDS = {"predict": predict.main, "audit": audit_command}  # beside `evaluate`, which is a run
 TOKEN = re.compile(r"(--(?:hub[_-])?token[ =])\S+")
@@ -411,12 +418,19 @@ def held_arguments(model_args, data_args, training_args, num_folds: int, data_ha
     arguments |= {"num_folds": num_folds, "num_processes": training_args.world_size, "dataset_sha256": data_hash}
     arguments = {name: value for name, value in sorted(arguments.items()) if name not in FREE_ARGUMENTS}
     arguments = json.loads(json.dumps(arguments, default=str))
-    path = Path(training_args.output_dir) / "arguments.json"
+    path = Path(training_args.output_dir) / ARGUMENTS
     if path.is_file():
         # An argument that the run's version did not have yet was, in effect, at its default.
         kinds = (type(model_args), type(data_args), TrainingArguments)
         defaults = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
-        before = {name: defaults[name] for name in arguments if name in defaults} | json.loads(path.read_text())
+        try:
+            written = json.loads(path.read_text())
+        except ValueError as error:
+            raise RunError(
+                f"{path} is damaged: nobody knows whether the folds there were made with these arguments. If you do, "
+                "remove that file and call again; otherwise give another --output_dir."
+            ) from error
+        before = {name: defaults[name] for name in arguments if name in defaults} | written
         changed = [name for name in arguments | before if arguments.get(name) != before.get(name)]
         if changed:
             lines = "\n".join(
@@ -638,6 +652,7 @@ def set_up_threads() -> None:
 def run(model_args: ModelArguments, data_args: DataArguments, training_args: TrainingArguments) -> None:
     """Everything that the arguments ask for."""
     transformers_logging.disable_progress_bar()  # of writing weights, every epoch; the folds have theirs
+    check_output_dir(Path(training_args.output_dir))
     data_warnings = CollectedWarnings()
     logging.getLogger("dataset_scripts").addHandler(data_warnings)
     data = load_data(data_args, model_args.cache_dir, model_args.token)
@@ -680,7 +695,7 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         model = source.build(dataset, [])
     except RunError:
         raise
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         name = model_args.model_name_or_path or model_args.encoder_name_or_path
         where = "" if name is None or Path(name).exists() else " (there is no such directory here)"
         raise RunError(f"{name or model_args.preset} cannot be used{where}: {error}") from error
@@ -706,22 +721,49 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         "all_layers_confirmed": model_args.cache_all_layers,
     }
     runner = FoldRunner(dataset, extractor, source, training_args, augment, speed_factors, crop_s, cache)
-    to_do = [fold for fold in wanted if not runner.is_complete(fold.index)]
+    reopen_damaged(runner, wanted)
+    to_do = [fold for fold in wanted if not runner.agreed(runner.is_complete(fold.index))]
     if not source.caches_encoder:
         set_up_threads()
     if to_do:
         runner.prepare()
     set_up_threads()  # an encoder that fills the cache makes use of all before
-    if training_args.should_save:
-        # Only now that the audio is known to be good, or mending it would be a change. Unrounded: they are compared.
-        write_atomically(runner.output_dir / "arguments.json", json.dumps(arguments, indent=2) + "\n")
+    path, text = runner.output_dir / ARGUMENTS, json.dumps(arguments, indent=2) + "\n"  # unrounded: they are compared
+    if training_args.should_save and not (path.is_file() and path.read_text() == text):
+        # Only now that the audio is known to be good, or mending it would be a change.
+        write_atomically(path, text)
     for fold in to_do:
-        runner.run(fold, **stages)
+        with runner.claimed(runner.fold_dir(fold.index).name) as is_free:
+            if not is_free:
+                if training_args.should_save:
+                    print(f"fold {fold.index}: left to another call, which is at it.")
+            elif not runner.agreed(runner.is_complete(fold.index)):
+                runner.run(fold, **stages)
+
+    def is_complete() -> bool:
+        return runner.agreed(all(runner.is_complete(fold.index) for fold in folds))
+
+    if is_complete():
+        reopen_damaged(runner, [fold for fold in folds if fold not in wanted])
     run = describe_run(model_args, data_args, training_args, data, folds, config, num_parameters, warnings)
-    if all(runner.is_complete(fold.index) for fold in folds):
-        finish(runner, run, eligible_rows(folds), stages["do_train"], model_args.final_model)
-    elif training_args.should_save and stages["do_predict"]:
+    if is_complete():
+        with runner.claimed("results") as is_free:
+            if is_free:
+                finish(runner, run, eligible_rows(folds), stages["do_train"], model_args.final_model)
+            elif training_args.should_save:
+                print("The folds are left to another call, which pools them.")
+    elif training_args.should_save and stages["do_predict"] and runner.metrics(len(folds)):
         print(console_table(build_results(runner.predictions(len(folds)), runner.metrics(len(folds)), run)))
+
+
+def reopen_damaged(runner: FoldRunner, folds: list) -> None:
+    """Take folds for unfinished whose files are not as they were written, but those that another call is at."""
+    for fold in folds:
+        directory = runner.fold_dir(fold.index)
+        if runner.agreed(directory.is_dir()):
+            with runner.claimed(directory.name) as is_free:
+                if is_free:
+                    runner.reopen_if_damaged(directory)
 
 
 def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, final_model: str) -> None:
@@ -729,7 +771,10 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, f
     args, output_dir = runner.args, runner.output_dir
     fold_metrics = runner.metrics(run["num_folds"])
     predictions = runner.predictions(run["num_folds"])
-    check_predictions(predictions, runner.dataset.select(eligible)["utterance_id"])
+    try:
+        check_predictions(predictions, runner.dataset.select(eligible)["utterance_id"])
+    except ValueError as error:
+        raise RunError(f"{output_dir}: {error} Remove the folders of the folds concerned, and call again.") from error
     results = build_results(predictions, fold_metrics, run)
     if args.should_save:
         write_atomically(output_dir / "predictions.csv", predictions.to_csv(index=False))
@@ -749,6 +794,9 @@ def finish(runner: FoldRunner, run: dict, eligible: list[int], do_train: bool, f
     for folder in checkpoints:
         card = model_card(results, folder.name, code=code_files(folder))
         write_atomically(folder / "README.md", card)
+    for folder in (output_dir, output_dir / "plots", *folders):
+        remove_leftovers(folder)
+    shutil.rmtree(output_dir / LOCKS, ignore_errors=True)
     to_use = f"; the model to use is {final}" if published else ""
     print(f"In {output_dir}: results, plots, card{to_use}.")
     if args.push_to_hub:
@@ -764,8 +812,9 @@ def push(checkpoint: Path, output_dir: Path, args: TrainingArguments) -> None:
     Raises:
         RunError: the Hub does not take it, or cannot be reached.
     """
-    # A fold's own predictions give way to those of all folds.
+    # A fold's own predictions give way to those of all folds, of which its checksums know nothing.
     files = {path.relative_to(checkpoint): path for path in checkpoint.rglob("*") if path.is_file()}
+    files.pop(Path(CHECKSUMS), None)
     files |= {Path(name): output_dir / name for name in ("results.json", "results.md", "predictions.csv")}
     files |= {Path("plots", path.name): path for path in (output_dir / "plots").iterdir()}
     operations = [CommitOperationAdd(name.as_posix(), path) for name, path in sorted(files.items())]
@@ -837,16 +886,54 @@ def cut_warnings(dataset, extractor) -> list[str]:
     return [f"{cut} of {len(dataset)} clips are longer than {longest} s and were cut."] if cut else []
 
 
+def check_output_dir(output_dir: Path) -> None:
+    """
+    Whether the output folder can be written, before hours are spent on what goes there.
+
+    Raises:
+        RunError: it cannot.
+    """
+    folder = next(folder for folder in (output_dir.absolute(), *output_dir.absolute().parents) if folder.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise RunError(f"--output_dir {output_dir}: {folder} cannot be written. Give a folder that can be.")
+
+
+def why_refused(error: Exception) -> str | None:
+    """Why the disk refuses a file, if that is what the error says."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    # safetensors and torch.save have errors of their own for that.
+    if os.strerror(errno.ENOSPC) in str(error) or "inline_container" in str(error):
+        return str(error).splitlines()[0]
+    return None
+
+
+def stop(number: int, frame) -> None:
+    """Ends a call that gets a signal, like Ctrl-C does."""
+    raise KeyboardInterrupt(number)
+
+
 def main() -> int | None:
     """Console entry: errors that the user can mend are printed without a traceback."""
     subcommand = sys.argv[1] if sys.argv[1:] else None
     if subcommand in SUBCOMMANDS:
         return SUBCOMMANDS[subcommand](sys.argv[2:])
+    signal.signal(signal.SIGTERM, stop)  # as a cluster ends a job whose time is over
+    go_on = "Finished epochs and folds are kept: the same command goes on from there."
     try:
         argv = evaluation_arguments(sys.argv[2:]) if subcommand == "evaluate" else sys.argv[1:]
         run(*parse_arguments(argv))
     except (RunError, CorpusError, CacheError) as error:
         sys.exit(f"run-ser: {error}")
+    except KeyboardInterrupt as error:
+        number = signal.Signals(error.args[0] if error.args else signal.SIGINT)
+        print(f"run-ser: stopped by {number.name}. {go_on}", file=sys.stderr)
+        sys.exit(128 + number)  # as a shell has it
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = why_refused(error)
+        if reason is None:
+            raise
+        sys.exit(f"run-ser: a file cannot be written or read ({reason}). Make room, or give access to it. {go_on}")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ BENCHMARKS = (
     Benchmark("threads", "threads.py", full=True),
     Benchmark("export", "export.py", full=True),
     Benchmark("predict", "predict.py", full=True),
+    Benchmark("load", "load.py", full=True),
 )
 
 

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import math
+import multiprocessing
 import os
 import resource
 import shutil
@@ -12,7 +14,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -21,8 +23,20 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, EvalPrediction, ProgressCallback, Trainer, TrainingArguments, set_seed
+from transformers import (
+    AutoConfig,
+    EvalPrediction,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import rotate_checkpoints
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from dataset_scripts.folds import PARTS, Fold
@@ -30,18 +44,34 @@ from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuL
 
 from .calibration import calibration_error, fit_temperature, with_temperature
 from .feature_cache import CachedFeatures
-from .feature_store import IGNORED_LABEL, FeatureStore, LengthBuckets, collate
-from .files import write_atomically, write_json
+from .feature_store import IGNORED_LABEL, FeatureStore, FeatureSubset, LengthBuckets, collate
+from .files import (
+    CHECKSUMS,
+    damaged_files,
+    json_text,
+    read_checksums,
+    remove_leftovers,
+    sha256,
+    write_atomically,
+    write_checksums,
+    write_json,
+)
 from .metrics.ser_metrics import ser_scores
 from .presets import build_config
 from .statistics import read_predictions
 
+logger = logging.getLogger(__name__)
+
 TRAINER_FOLDER = "trainer"  # the Trainer's own checkpoints inside a fold's folder; removed when the fold is complete
 TRAINING_RECORD = "training.json"  # how a folder's model was trained; written after the model
+PREDICTIONS, METRICS = "predictions.csv", "metrics.json"  # of a complete fold; the metrics are written last
+CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".py")
+LOCKS = "locks"  # which call does which part of a run, while it is not pooled
 ENCODER_FILE = "encoder.safetensors"  # a frozen encoder's weights, once for all folds
 # A checkpoint with a frozen encoder: the encoder's weights, and all that was trained.
 ENCODER_SHARD, TRAINED_SHARD = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 ENCODER_PREFIX = "camulenet.speech_encoder.encoder."
+PLACE = "place"  # of a training clip among the fold's, in its batch
 SOFTMAX_FUSIONS = ("co_attention", "attention")  # whose weights over the frames sum to 1
 
 
@@ -226,20 +256,76 @@ class FoldProgress(ProgressCallback):
             self.training_bar.write(f"{self.name}, epoch {logs['epoch']:.0f}: {shown}")
 
 
-class FoldTrainer(Trainer):
+class TrainingClips(torch.utils.data.Dataset):
     """
-    The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, evaluates in order, and notes the
-    loss of each head in training and how spread out the co-attention is in evaluation.
+    A fold's training clips, each with its place among them, so that a batch can be named. The speed, stretch and
+    augmentation that a clip gets are a function of seed, epoch and place alone: the same in any order, on any number
+    of processes and of the data loader's workers.
+
+    Args:
+        clips: features and labels.
+        utterance_ids: of the clips, in their order.
+        seed: of the draws.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, clips: FeatureSubset, utterance_ids: Sequence[str], seed: int):
+        self.clips, self.utterance_ids, self.seed = clips, utterance_ids, seed
+        self.epoch = multiprocessing.RawValue("q", 0)  # in shared memory: workers that outlive an epoch see it, too
+
+    @property
+    def durations_s(self) -> list[float]:
+        """Seconds of each clip."""
+        return self.clips.durations_s
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        entropy = np.random.SeedSequence([self.seed, self.epoch.value, index])
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+            return self.clips[index] | {PLACE: torch.tensor(index)}
+
+
+class EpochOfDraws(TrainerCallback):
+    """Tells the training clips of each epoch that begins."""
+
+    def __init__(self, clips: TrainingClips):
+        self.clips = clips
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.clips.epoch.value = math.floor(state.epoch)
+
+
+class FoldTrainer(Trainer):
+    """
+    The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, evaluates in order, notes the
+    loss of each head in training and how spread out the co-attention is in evaluation, and stops at a loss that is no
+    number.
+
+    Args:
+        name: of the fold, for messages.
+    """
+
+    def __init__(self, *args, name: str, **kwargs):
         super().__init__(*args, **kwargs)
+        self.name = name
         self._head_losses = defaultdict(list)  # since the last log
         self.attention_entropies = []  # of the clips that this process evaluated
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        places = inputs.pop(PLACE, None)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
+            if not loss.isfinite():
+                ids = ", ".join(self.train_dataset.utterance_ids[place] for place in places.tolist())
+                rate, norm = self.args.learning_rate, self.args.max_grad_norm
+                raise RunError(
+                    f"{self.name}: the loss is {loss.item()} at step {self.state.global_step + 1}, epoch "
+                    f"{math.floor(self.state.epoch) + 1}, on the batch of {ids}. These clips or the weights of the "
+                    f"step before are to blame: try a --learning_rate below {rate:g}, a --max_grad_norm below "
+                    f"{norm:g}, or to leave out --bf16 and --fp16. Finished folds are kept."
+                )
             for name in ("emotion_loss", "gender_loss"):
                 if outputs.get(name) is not None:
                     self._head_losses[name].append(outputs[name].detach())
@@ -252,6 +338,15 @@ class FoldTrainer(Trainer):
             logs |= {name: torch.stack(values).mean().item() for name, values in self._head_losses.items()}
             self._head_losses.clear()
         super().log(logs, start_time)
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own random state
+        if self.args.should_save:
+            # The checkpoint before goes only now that this one is whole: a kill in between must leave one of them.
+            folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+            write_checksums(folder, {path.name: sha256(path) for path in sorted(folder.iterdir())})
+            rotate_checkpoints(self.args.output_dir, 1, self.state.best_model_checkpoint)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         # Both heads are scored here.
@@ -347,12 +442,58 @@ class FoldRunner:
         return self.output_dir / f"fold_{index:02d}"
 
     def is_complete(self, index: int) -> bool:
-        """Whether a fold needs nothing more: its metrics.json is written last."""
-        return (self.fold_dir(index) / "metrics.json").is_file()
+        """Whether a fold needs nothing more."""
+        return all((self.fold_dir(index) / name).is_file() for name in (PREDICTIONS, METRICS))
+
+    def agreed(self, value):
+        """`value` of the first process in all processes: what lies on the disk may change while they look at it."""
+        return broadcast_object_list([value])[0]
+
+    @contextlib.contextmanager
+    def claimed(self, part: str) -> Iterator[bool]:
+        """
+        Whether a part of the run, like "fold_03", is this call's to do. While the context lasts no other call that
+        shares the output folder gets it; one that another call has is not waited for.
+        """
+        with contextlib.ExitStack() as stack:
+            is_free = True
+            if self.args.process_index == 0:
+                (self.output_dir / LOCKS).mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(FileLock(self.output_dir / LOCKS / f"{part}.lock", timeout=0))
+                except Timeout:
+                    is_free = False
+            yield self.agreed(is_free)
+
+    def reopen_if_damaged(self, directory: Path) -> None:
+        """
+        Take a fold's or the final model's folder for unfinished if something in it is not as it was written, and say
+        so: `run` and `train_final` make that again. Of a complete fold, files that were removed are not missed.
+        """
+        if self.args.process_index == 0 and (is_trained(directory) or (directory / METRICS).is_file()):
+            damaged = set(damaged_files(directory))
+            if (directory / METRICS).is_file():
+                damaged = {name for name in damaged if (directory / name).exists()}
+                damaged |= set() if _is_json(directory / METRICS) else {METRICS}  # older folds have no checksums
+            else:
+                damaged -= {PREDICTIONS, METRICS}
+            # The weights of a frozen encoder are those in the output folder.
+            of_encoder = damaged & {ENCODER_SHARD} if self.source.caches_encoder else set()
+            of_model = damaged - of_encoder - {PREDICTIONS, METRICS}
+            if damaged:
+                names = ", ".join(sorted(damaged))
+                again = "The model is trained again." if of_model else "Made again without training."
+                logger.warning(f"{directory}: damaged {names}. {again}")
+                for name in (*of_encoder, METRICS, *([TRAINING_RECORD] if of_model else [])):
+                    (directory / name).unlink(missing_ok=True)
+        self.agreed(None)  # the others look at the folder only now
 
     def run(self, fold: Fold, do_train: bool = True, do_eval: bool = True, do_predict: bool = True) -> None:
         """Train, validate and test one fold, going on where an interrupted run stopped."""
         directory = self.fold_dir(fold.index)
+        self.reopen_if_damaged(directory)
+        if self.args.process_index == 0:
+            remove_leftovers(directory)
         model, training = self._trained(directory, fold.train, fold.validation, do_train, name=f"fold {fold.index}")
         trainer = self._trainer(
             model,
@@ -387,10 +528,18 @@ class FoldRunner:
             metrics["test"], predictions = self._evaluate(trainer, fold.test)
             if trainer.is_world_process_zero():
                 predictions.insert(2, "fold", fold.index)
-                write_atomically(directory / "predictions.csv", predictions.to_csv(index=False))
-                write_json(directory / "metrics.json", metrics)
+                self._finish(directory, {PREDICTIONS: predictions.to_csv(index=False), METRICS: json_text(metrics)})
                 shutil.rmtree(directory / TRAINER_FOLDER, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
+
+    def _finish(self, directory: Path, texts: dict[str, str]) -> None:
+        """Write the last files of a folder by name, each with its checksum; the last of them marks it as finished."""
+        *before, last = texts
+        for name in before:
+            write_atomically(directory / name, texts[name])
+        checksums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+        write_checksums(directory, (read_checksums(directory) or {}) | checksums)
+        write_atomically(directory / last, texts[last])
 
     def train_final(self, directory: Path, num_epochs: int | None) -> None:
         """
@@ -398,6 +547,9 @@ class FoldRunner:
         test it on.
         """
         changes = {} if num_epochs is None else {"num_train_epochs": num_epochs, "max_steps": -1}
+        self.reopen_if_damaged(directory)
+        if self.args.process_index == 0:
+            remove_leftovers(directory)
         self._trained(directory, range(len(self.dataset)), [], do_train=True, name="final", **changes)
         if self.args.should_save:
             shutil.rmtree(directory / TRAINER_FOLDER, ignore_errors=True)
@@ -405,12 +557,12 @@ class FoldRunner:
     def metrics(self, num_folds: int) -> list[dict]:
         """metrics.json of the folds that are complete, in order."""
         complete = [index for index in range(num_folds) if self.is_complete(index)]
-        return [json.loads((self.fold_dir(index) / "metrics.json").read_text()) for index in complete]
+        return [json.loads((self.fold_dir(index) / METRICS).read_text()) for index in complete]
 
     def predictions(self, num_folds: int) -> pd.DataFrame:
         """Predictions of the folds that are complete, in the order of the folds."""
         complete = [index for index in range(num_folds) if self.is_complete(index)]
-        return pd.concat([read_predictions(self.fold_dir(index) / "predictions.csv") for index in complete])
+        return pd.concat([read_predictions(self.fold_dir(index) / PREDICTIONS) for index in complete])
 
     def _trained(
         self, directory: Path, train: Sequence[int], validation: Sequence[int], do_train: bool, name: str, **changes
@@ -418,6 +570,10 @@ class FoldRunner:
         """The model of a folder, trained (with `changes` of the arguments) where it is not yet, and how that went."""
         if is_trained(directory):
             with_encoder = not self.source.caches_encoder
+            if self.args.process_index == 0 and not with_encoder and not (directory / ENCODER_SHARD).exists():
+                self.prepare()
+                self._link_encoder(directory)
+            self.agreed(None)  # the others load it only now
             model = CAMuLeNetForAudioClassification.from_pretrained(directory, with_encoder=with_encoder)
             return model, json.loads((directory / TRAINING_RECORD).read_text())
         set_seed(self.args.seed)
@@ -432,12 +588,16 @@ class FoldRunner:
             model,
             directory,
             name,
-            train_dataset=self.store.training_subset(train, self.augment, self.crop_s),
+            train_dataset=TrainingClips(
+                self.store.training_subset(train, self.augment, self.crop_s),
+                list(self.dataset.select(train)["utterance_id"]),
+                self._data_seed,
+            ),
             eval_dataset=self.store.subset(self._by_length(validation)) if validated else None,
             eval_strategy="epoch" if validated else "no",
             save_strategy="epoch",
             logging_strategy="epoch",
-            save_total_limit=1,
+            save_total_limit=None,  # FoldTrainer keeps the last one and the best
             load_best_model_at_end=validated,
             metric_for_best_model="ua" if validated else None,
             greater_is_better=True if validated else None,
@@ -445,7 +605,9 @@ class FoldRunner:
         )
         if self.args.process_index:
             set_seed(self.args.seed + self.args.process_index)  # or all would draw the same dropout and stretches
-        last_checkpoint = _last_checkpoint(directory / TRAINER_FOLDER)
+        last_checkpoint = self.agreed(
+            _usable_checkpoint(directory / TRAINER_FOLDER) if self.args.process_index == 0 else None
+        )
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=last_checkpoint)
         training = {
@@ -471,18 +633,16 @@ class FoldRunner:
             (directory / "training_args.bin").unlink(missing_ok=True)
             if self.source.caches_encoder:
                 self._add_encoder(directory)
-            write_json(directory / TRAINING_RECORD, training)
+            files = [path for path in sorted(directory.iterdir()) if path.suffix in CHECKPOINT_SUFFIXES]
+            files = [path for path in files if path.name not in (METRICS, TRAINING_RECORD)]  # of an earlier training
+            write_checksums(directory, {path.name: sha256(path) for path in files})
+            self._finish(directory, {TRAINING_RECORD: json_text(training)})
         trainer.accelerator.wait_for_everyone()
         return model, training
 
     def _add_encoder(self, directory: Path) -> None:
         """Makes a whole checkpoint of one whose encoder was not in memory; the encoder's file is one for all folds."""
-        encoder = directory / ENCODER_SHARD
-        encoder.unlink(missing_ok=True)
-        try:
-            os.link(self.output_dir / ENCODER_FILE, encoder)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(self.output_dir / ENCODER_FILE, encoder)
+        self._link_encoder(directory)
         os.replace(directory / SAFE_WEIGHTS_NAME, directory / TRAINED_SHARD)
         weight_map, total_size = {}, 0
         for name in (ENCODER_SHARD, TRAINED_SHARD):
@@ -492,6 +652,14 @@ class FoldRunner:
         write_json(
             directory / SAFE_WEIGHTS_INDEX_NAME, {"metadata": {"total_size": total_size}, "weight_map": weight_map}
         )
+
+    def _link_encoder(self, directory: Path) -> None:
+        encoder = directory / ENCODER_SHARD
+        encoder.unlink(missing_ok=True)
+        try:
+            os.link(self.output_dir / ENCODER_FILE, encoder)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.output_dir / ENCODER_FILE, encoder)
 
     def _check_heads(self, config: CAMuLeNetConfig, name: str) -> None:
         """
@@ -530,15 +698,22 @@ class FoldRunner:
             eval_dataset=eval_dataset,
             processing_class=self.extractor,
             compute_metrics=compute_metrics,
+            name=name,
         )
+        if train_dataset is not None:
+            trainer.add_callback(EpochOfDraws(train_dataset))
         if not args.disable_tqdm:
             trainer.remove_callback(ProgressCallback)
             trainer.add_callback(FoldProgress(name))
         return trainer
 
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
     def _ddp_arguments(self, config: CAMuLeNetConfig) -> dict:
         """Training arguments by which several processes do what one does on the global batch."""
-        arguments = {"data_seed": self.args.seed if self.args.data_seed is None else self.args.data_seed}
+        arguments = {"data_seed": self._data_seed}
         if self.args.ddp_find_unused_parameters is None:
             # AlexNet's classifier is never used, nor are some weights of encoders (the norm behind a weighted sum).
             arguments["ddp_find_unused_parameters"] = not config.freeze_encoder or config.alexnet_classifier
@@ -585,10 +760,30 @@ def median_best_epoch(fold_metrics: Sequence[dict]) -> int | None:
     return math.ceil(statistics.median(best)) if best else None
 
 
-def _last_checkpoint(trainer_folder: Path) -> str | None:
-    """The Trainer's last checkpoint that was written to its end, if there is one."""
-    written = [state.parent for state in trainer_folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(written, key=lambda folder: int(folder.name.split("-")[1]))) if written else None
+def _usable_checkpoint(trainer_folder: Path) -> str | None:
+    """The Trainer's last checkpoint that is whole and as it was written, if there is one. Later ones are removed."""
+    folders = sorted(trainer_folder.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    for folder in reversed(folders):
+        if _is_intact(folder):
+            best = json.loads((folder / TRAINER_STATE_NAME).read_text())["best_model_checkpoint"]
+            if best is None or Path(best) == folder or _is_intact(Path(best)):
+                return str(folder)
+        if (folder / CHECKSUMS).is_file():  # or a kill came before its end, which is no damage
+            logger.warning(f"{folder}: damaged, or the best checkpoint before it is. The fold goes on without it.")
+        shutil.rmtree(folder)
+    return None
+
+
+def _is_intact(folder: Path) -> bool:
+    return (folder / CHECKSUMS).is_file() and not damaged_files(folder)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _history(log_history: Sequence[dict]) -> list[dict]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import ENCODERS
-from tiny_runs import EMOTIONS, TINY_PRESET, call, refusal, weights_of, write_ravdess
+from tiny_runs import EMOTIONS, TINY_PRESET, call, digest, refusal, weights_of, write_ravdess
 from transformers import TrainingArguments, modeling_utils
 
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
@@ -218,7 +218,8 @@ def test_two_processes_do_what_one_does(tmp_path):
         call(*flags, *BATCH_8, "--output_dir", tmp_path / name / "one")
         batch = ("--per_device_train_batch_size", size, *steps)
         runs.append([str(flag) for flag in (*flags, *batch, "--output_dir", tmp_path / name / "two")])
-    (tmp_path / "runs.json").write_text(json.dumps(runs))
+    again = [*runs[0][:-1], str(tmp_path / "again")]
+    (tmp_path / "runs.json").write_text(json.dumps([*runs, again]))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [*torchrun, str(ROOT / "tests" / "two_processes.py"), str(tmp_path / "runs.json")]
@@ -233,6 +234,9 @@ def test_two_processes_do_what_one_does(tmp_path):
         assert weights[0].keys() == weights[1].keys()
         for key, value in weights[0].items():
             torch.testing.assert_close(weights[1][key], value, rtol=1e-5, atol=1e-4, msg=f"{name}: {key}")
+    for file in ("predictions.csv", "model.safetensors"):
+        twice = [folder / "fold_00" / file for folder in (tmp_path / next(iter(TWICE)) / "two", tmp_path / "again")]
+        assert digest(twice[0]) == digest(twice[1]), file
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

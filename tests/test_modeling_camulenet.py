@@ -940,3 +940,5 @@ def test_loss_and_gradients_are_finite_in_bfloat16(build, clips, name, batch):
     assert loss.isfinite() and (batch != "nothing labelled" or loss == 0)
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    # The statistics that a training step leaves in batch norms are used by every prediction after it.
+    assert all(value.isfinite().all() for value in model.state_dict().values())

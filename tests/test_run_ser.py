@@ -1,6 +1,7 @@
 """run_ser.py from its arguments to its outputs, on a corpus of tones: one complete run, looked at from all sides."""
 
 import dataclasses
+import errno
 import json
 import os
 import shlex
@@ -16,10 +17,11 @@ import soundfile
 import torch
 from datasets.table import embed_table_storage
 from huggingface_hub import ModelCard
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from tiny_runs import EMOTIONS, FINISHED, TINY_PRESET, call, digest, digests, files_of, refusal, write_ravdess
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, TrainingArguments
 
 import run_ser
 from dataset_scripts import load_corpus
@@ -445,7 +447,7 @@ def test_a_checkpoint_is_tested_on_speakers_it_never_met(ravdess, finished_run, 
     call(*ravdess, "--num_folds", 3, *checkpoint, "--do_predict", "--folds", 0, "--output_dir", tmp_path / "0")
     written = (tmp_path / "0" / "fold_00" / "predictions.csv").read_text()
     assert written == (finished_run / "fold_00" / "predictions.csv").read_text()
-    assert {path.name for path in (tmp_path / "0" / "fold_00").iterdir()} == {"predictions.csv", "metrics.json"}
+    assert set(os.listdir(tmp_path / "0" / "fold_00")) == {"predictions.csv", "metrics.json", "SHA256SUMS"}
 
     message = refusal(*ravdess, "--num_folds", 3, *checkpoint, "--output_dir", tmp_path / "1")
     assert "Leak: " in message and "--allow_leak" in message
@@ -786,7 +788,7 @@ def test_spellings_that_transformers_allows():
 def test_training_arguments_reach_the_trainer(ravdess, tmp_path, monkeypatch):
     seen = []
 
-    class Recorder(Trainer):
+    class Recorder(runner.FoldTrainer):
         def train(self, **kwargs):
             seen.append(self)
             raise KeyboardInterrupt
@@ -803,7 +805,7 @@ def test_training_arguments_reach_the_trainer(ravdess, tmp_path, monkeypatch):
         "train_sampling_strategy": "random",
     }
     argv = [text for name, value in flags.items() for text in (f"--{name}", value)]
-    with pytest.raises(KeyboardInterrupt):  # --eval_strategy has TrainingArguments set do_eval: it still trains
+    with pytest.raises(SystemExit, match="130"):  # --eval_strategy has TrainingArguments set do_eval: it still trains
         call(*ravdess, "--num_folds", 3, *argv, "--label_smoothing_factor", 0.1, "--output_dir", tmp_path)
     (trainer,) = seen
     assert {name: getattr(trainer.args, name) for name in flags} == flags
@@ -898,6 +900,70 @@ def test_what_the_user_can_mend_is_said_without_a_traceback(ravdess, folders, tm
 def test_mending_the_audio_is_no_change_of_arguments(ravdess, folders, tmp_path):
     message = refusal(*ravdess, "--data_dir", folders / "nan", "--num_folds", 2, "--output_dir", tmp_path / "out")
     assert "NaN" in message and not (tmp_path / "out").exists()
+
+
+def test_predictions_that_lack_an_utterance_are_not_pooled(ravdess, finished_run, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished_run, out)
+    (out / "fold_01" / "SHA256SUMS").unlink()  # a version that wrote none
+    path = out / "fold_01" / "predictions.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    message = refusal(*ravdess, *FINISHED, "--output_dir", out)
+    assert f"{out}: Of 48 eligible utterances: 1 not predicted (ravdess/" in message
+    assert message.endswith("Remove the folders of the folds concerned, and call again.")
+
+
+def test_an_output_folder_that_cannot_be_written(ravdess, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(run_ser, "load_data", lambda *args: pytest.fail("found out too late"))
+    message = refusal(*ravdess, "--output_dir", tmp_path / "file" / "out")
+    assert message.endswith(f"file/out: {tmp_path / 'file'} cannot be written. Give a folder that can be.")
+
+
+def test_damaged_arguments_are_refused(ravdess, finished_run, tmp_path):
+    shutil.copy(finished_run / "arguments.json", tmp_path)
+    with open(tmp_path / "arguments.json", "r+b") as file:
+        file.truncate(100)
+    message = refusal(*ravdess, *FINISHED, "--output_dir", tmp_path)
+    assert f"{tmp_path / 'arguments.json'} is damaged" in message and "remove that file and call again" in message
+
+
+def test_a_truncated_checkpoint_to_fine_tune_is_refused(ravdess, finished_run, tmp_path):
+    shutil.copytree(finished_run / "fold_00", tmp_path / "checkpoint")
+    with open(tmp_path / "checkpoint" / "model.safetensors", "r+b") as file:
+        file.truncate(1000)
+    model = ("--model_name_or_path", tmp_path / "checkpoint", "--allow_leak")
+    message = refusal(*ravdess, "--num_folds", 3, *model, "--output_dir", tmp_path / "out")
+    assert f"{tmp_path / 'checkpoint'} cannot be used: " in message and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EROFS, "Read-only file system", "out/x"), "out/x: Read-only file system"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "No space left on device"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0\nmore"),
+            "unexpected pos 64",
+        ),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_said(ravdess, tmp_path, monkeypatch, error, reason):
+    def full(*args):
+        raise error
+
+    monkeypatch.setattr(run_ser, "load_data", full)
+    message = refusal(*ravdess, "--output_dir", tmp_path)
+    assert reason in message and "Make room" in message and "the same command goes on from there" in message
+    assert "\n" not in message
+
+
+def test_other_errors_keep_their_traceback(ravdess, tmp_path, monkeypatch):
+    for error in (OSError(errno.ENOENT, "No such file"), RuntimeError("shapes")):
+        monkeypatch.setattr(run_ser, "load_data", lambda *args, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            call(*ravdess, "--output_dir", tmp_path)
 
 
 def test_no_output_dir(ravdess):

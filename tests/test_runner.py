@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,23 +13,29 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, recall_score
 from tiny_runs import FINISHED, TINY_PRESET, call, digest, digests, put_tiny_preset
+from torch.utils.data import DataLoader, Subset
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments, WhisperConfig, WhisperModel
 
 from dataset_scripts import load_corpus
 from dataset_scripts.folds import get_folds
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetForAudioClassification
 from ser_protocol import runner
+from ser_protocol.augmentation import SpecAugment
 from ser_protocol.feature_store import IGNORED_LABEL, FeatureStore
+from ser_protocol.files import damaged_files, read_checksums, sha256, write_checksums
 from ser_protocol.runner import (
     FoldRunner,
     ModelSource,
     RunError,
+    TrainingClips,
     compute_metrics,
     dataset_hash,
     entropy_share,
     median_best_epoch,
 )
 from ser_protocol.statistics import read_predictions
+
+RESULTS = Path(__file__).parent.parent / "results"
 
 
 @pytest.fixture
@@ -100,7 +108,7 @@ def with_interruption(make_trainer):
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(ravdess, finished_run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     arguments = [*ravdess, *FINISHED, "--output_dir", out]
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
         patch.setattr(FoldRunner, "_trainer", with_interruption(FoldRunner._trainer))
         call(*arguments)
     assert {path.name for path in (out / "fold_00").iterdir()} == {"trainer"}
@@ -142,6 +150,94 @@ def counted(run_epoch, epochs: list):
         return run_epoch(self, *args, **kwargs)
 
     return run
+
+
+def damage(path: Path) -> None:
+    """Flips a bit of a file, in place."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+
+
+def test_damaged_files_of_finished_folds_are_made_again(ravdess, finished_run, tmp_path, monkeypatch, caplog):
+    out = tmp_path / "out"
+    shutil.copytree(finished_run, out)
+    damage(out / "fold_00" / "predictions.csv")
+    (out / "fold_01" / "metrics.json").write_text("{")
+    damage(out / "fold_02" / "model.safetensors")
+    damage(out / "final" / "config.json")
+    epochs = []
+    monkeypatch.setattr(Trainer, "_run_epoch", counted(Trainer._run_epoch, epochs))
+    call(*ravdess, *FINISHED, "--output_dir", out)
+    said = [record.getMessage().removeprefix(f"{out}/") for record in caplog.records if record.name == runner.__name__]
+    assert said == [
+        "fold_00: damaged predictions.csv. Made again without training.",
+        "fold_01: damaged metrics.json. Made again without training.",
+        "fold_02: damaged model.safetensors. The model is trained again.",
+        "final: damaged config.json. The model is trained again.",
+    ]
+    num_final = len(json.loads((finished_run / "final" / "training.json").read_text())["history"])
+    assert epochs == [0, 1, *range(num_final)]  # of fold 2 and of the final model
+    names = [f"fold_0{fold}/{name}" for fold in (0, 1, 2) for name in ("predictions.csv", "model.safetensors")]
+    for name in (*names, "fold_00/metrics.json", "fold_01/metrics.json", "final/config.json", "predictions.csv"):
+        assert digest(out / name) == digest(finished_run / name), name
+    for folder in ("fold_00", "fold_01", "fold_02", "final"):
+        assert damaged_files(out / folder) == []
+        checked = read_checksums(out / folder).keys()
+        assert {"config.json", "model.safetensors", "training.json"} <= checked and "README.md" not in checked
+        assert {"predictions.csv", "metrics.json"} <= checked or folder == "final"
+
+
+def test_folds_of_versions_without_checksums_stay_complete(fold_runner, finished_run, tmp_path, caplog):
+    built = fold_runner()
+    (committed,) = RESULTS.glob("ravdess/camulenet-small/seed_43/fold_00")
+    shutil.copytree(committed, built.fold_dir(0))
+    shutil.copytree(finished_run / "fold_01", built.fold_dir(1))
+    (built.fold_dir(1) / "model.safetensors").unlink()  # someone saves room
+    before = digests(built.output_dir)
+    assert "fold_00/metrics.json" in before and "fold_00/SHA256SUMS" not in before
+    for fold in (0, 1):
+        built.reopen_if_damaged(built.fold_dir(fold))
+        assert built.is_complete(fold)
+    assert digests(built.output_dir) == before and not caplog.records
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "model.safetensors"])
+def test_a_damaged_checkpoint_is_not_resumed_from(name, ravdess, finished_run, tmp_path, monkeypatch, caplog):
+    arguments = [*ravdess, *FINISHED, "--folds", 0, "--output_dir", tmp_path]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        patch.setattr(FoldRunner, "_trainer", with_interruption(FoldRunner._trainer))
+        call(*arguments)
+    (written,) = (tmp_path / "fold_00" / "trainer").iterdir()
+    damage(written / name)
+    epochs = []
+    monkeypatch.setattr(Trainer, "_run_epoch", counted(Trainer._run_epoch, epochs))
+    call(*arguments)
+    assert epochs == [0, 1] and f"{written}: damaged" in caplog.text
+    assert digest(tmp_path / "fold_00/predictions.csv") == digest(finished_run / "fold_00/predictions.csv")
+
+
+def test_the_checkpoint_before_goes_when_the_next_is_whole(tmp_path):
+    for step in (2, 4, 6):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        best = str(tmp_path / "checkpoint-2") if step > 2 else None
+        (folder / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": best}))
+        if step < 6:  # the last one is half written
+            write_checksums(folder, {"trainer_state.json": sha256(folder / "trainer_state.json")})
+    assert runner._usable_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    assert runner._usable_checkpoint(tmp_path) is None  # the best one is damaged
+    assert not list(tmp_path.iterdir())
+    assert runner._usable_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_a_part_of_a_run_is_one_calls(fold_runner):
+    one, other = fold_runner(), fold_runner()
+    with one.claimed("fold_00") as mine, other.claimed("fold_00") as theirs, other.claimed("fold_01") as another:
+        assert (mine, theirs, another) == (True, False, True)
+    with other.claimed("fold_00") as theirs:
+        assert theirs
 
 
 def test_a_trained_fold_that_was_not_tested_is_not_trained_again(ravdess, tmp_path, finished_run, monkeypatch):
@@ -236,6 +332,90 @@ def test_steps_in_place_of_epochs(dataset, fold_runner):
     scores = [epoch["validation_ua"] for epoch in metrics["history"]]
     assert metrics["best_epoch"] == 1 + int(np.argmax(scores))
     assert metrics["validation"]["ua"] == max(scores)
+
+
+def test_a_loss_that_is_no_number_stops_the_fold(dataset, fold_runner):
+    fold = get_folds(dataset, "speakers", 3)[0]
+    built = fold_runner()
+    poisoned = fold.train[3]
+    built.store.items[poisoned]["mfcc"] = torch.full_like(built.store.items[poisoned]["mfcc"], torch.nan)
+    with pytest.raises(RunError, match=r"^fold 0: the loss is nan at step [12], epoch 1, on the batch of ") as error:
+        built.run(fold)
+    ids = str(error.value).split("on the batch of ")[1].split(". ")[0].split(", ")
+    assert len(set(ids)) == 8 and set(ids) <= set(dataset.select(fold.train)["utterance_id"])
+    assert dataset[poisoned]["utterance_id"] in ids
+    assert not built.is_complete(0)
+
+
+def test_what_a_clip_draws_is_a_function_of_seed_epoch_and_place(dataset, fold_runner):
+    built = fold_runner(crop_s=0.2)
+    built.speed_factors = [0.9, 1.1]
+    rows, ids = range(6), [f"clip {row}" for row in range(6)]
+
+    def drawn(epoch=0, seed=3, workers=0, order=range(6)):
+        clips = TrainingClips(built.store.training_subset(rows, built.augment, built.crop_s), ids, seed)
+        loader = DataLoader(Subset(clips, list(order)), num_workers=workers, persistent_workers=workers > 0)
+        for current in range(epoch + 1):
+            clips.epoch.value = current
+            items = {int(item["place"]): item["mfcc"][0] for item in loader}
+        return [items[place] for place in sorted(items)]
+
+    built.augment = SpecAugment()
+    first = drawn()
+    for again in (drawn(), drawn(workers=1), drawn(workers=2), drawn(order=[5, 0, 3, 1, 4, 2])):
+        assert all(map(torch.equal, first, again))
+    for other in (drawn(epoch=1), drawn(seed=4)):
+        assert sum(map(torch.equal, first, other)) <= 1
+    assert all(map(torch.equal, drawn(epoch=1), drawn(epoch=1, workers=2)))  # workers that live on see the epoch
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    clips = TrainingClips(built.store.training_subset(rows, built.augment, built.crop_s), ids, 3)
+    _ = [clips[place] for place in rows]
+    assert torch.equal(torch.rand(3), expected)  # dropout draws on its own
+
+
+def test_the_seed_reaches_every_generator(dataset, fold_runner, monkeypatch):
+    fold = get_folds(dataset, "speakers", 3)[0]
+    drawn, seeds = [], []
+
+    def look(self, *args, **kwargs):
+        drawn.append((random.random(), float(np.random.random()), float(torch.rand(()))))
+        return build(self, *args, **kwargs)
+
+    class Recorder(runner.FoldTrainer):
+        def train(self, **kwargs):
+            sampler = self.get_train_dataloader().batch_sampler.sampler
+            seeds.append((self.args.seed, self.train_dataset.seed, sampler.seed))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "FoldTrainer", Recorder)
+    build = ModelSource.build
+    for arguments in ({"seed": 3}, {"seed": 4}, {"seed": 3, "data_seed": 5}):
+        built = fold_runner(train_sampling_strategy="group_by_length", **arguments)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(ModelSource, "build", look)
+            built.run(fold)
+    expected = []
+    for seed in (3, 4, 3):
+        random.seed(seed)
+        expected.append((random.random(), np.random.RandomState(seed).random_sample()))
+        generator = torch.Generator().manual_seed(seed)
+        expected[-1] += (float(torch.rand((), generator=generator)),)
+    assert drawn == expected
+    assert seeds == [(3, 3, 3), (4, 4, 4), (3, 5, 5)]
+
+
+def test_the_same_seed_gives_the_same_fold(ravdess, tmp_path):
+    flags = (*ravdess, "--num_folds", 3, "--folds", 0, "--spec_augment", "true", "--crop_s", 0.25)
+    runs = {"one": (), "again": (), "workers": ("--dataloader_num_workers", 2), "other": ("--seed", 7)}
+    found = {}
+    for name, extra in runs.items():
+        call(*flags, *extra, "--output_dir", tmp_path / name)
+        fold = tmp_path / name / "fold_00"
+        found[name] = [digest(fold / file) for file in ("model.safetensors", "predictions.csv")]
+    assert found["one"] == found["again"] == found["workers"]
+    assert not set(found["one"]) & set(found["other"])
 
 
 def test_the_final_model_trains_for_the_best_epoch(dataset, fold_runner, tmp_path, monkeypatch):
