@@ -57,6 +57,12 @@ def test_the_clips_that_are_shown():
     assert sorted(first_of_each_emotion(table)) == ["x/2", "x/4"]
 
 
+def test_a_folder_that_is_no_fold(ravdess, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["embeddings", str(tmp_path / "none"), *map(str, ravdess[:4])])
+    with pytest.raises(SystemExit, match=f"^embeddings: .*{tmp_path / 'none'}"):
+        main()
+
+
 def test_a_fold_of_a_run(dataset, ravdess, finished_run, tmp_path, monkeypatch, capsys):
     fold = finished_run / "fold_00"
     monkeypatch.setattr(sys, "argv", ["embeddings", str(fold), *map(str, ravdess[:4]), "--output_dir", str(tmp_path)])

@@ -136,13 +136,17 @@ def test_an_encoder_of_raw_audio(tmp_path):
     assert export(tmp_path, tmp_path / "model.onnx")["difference"] < 1e-4
 
 
-def test_what_is_refused(checkpoint, tmp_path, monkeypatch):
+def test_what_is_refused(checkpoint, tmp_path, monkeypatch, capsys):
     with pytest.raises(ExportError, match="one layer and direction"):
         _ExportedGRU(nn.GRU(2, 2, bidirectional=True, batch_first=True))
     monkeypatch.setattr("ser_protocol.export.TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="differ from PyTorch's by .*; nothing is written"):
         export(checkpoint, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+    monkeypatch.setattr(sys, "argv", ["export", "me/model-of-the-hub"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--output says where the file of a model of the Hub goes" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "nothing"), "--output", str(tmp_path / "x.onnx")])
     with pytest.raises(SystemExit, match="export: .*nothing"):
         main()

@@ -93,6 +93,20 @@ def classifier(finished_run) -> CAMuLeNetPipeline:
     return CAMuLeNetPipeline(model=model, feature_extractor=model.camulenet.feature_extractor, device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--output", "x.csv", "--timeline", "y"], "give either --output or --timeline"),
+        (["--hop_s", "0"], "--hop_s 0.0: give more than 0 and at most --window_s, 3.0"),
+        (["--window_s", "1", "--hop_s", "1.5"], "--hop_s 1.5: give more than 0 and at most --window_s, 1.0"),
+    ],
+)
+def test_arguments_that_cannot_be(capsys, argv, message):
+    with pytest.raises(SystemExit):
+        predict.main(["clip.wav", "--model", "x", *argv])
+    assert capsys.readouterr().err.endswith(f"run-ser predict: error: {message}\n")
+
+
 def ended(monkeypatch, *argv) -> str:
     """The message with which the command ends."""
     monkeypatch.setattr(sys, "argv", ["run-ser", "predict", *map(str, argv)])

@@ -131,6 +131,12 @@ def test_missing_cells_are_shown_as_missing(suite_folder):
     assert frame.loc[("some-svm", "two", "wa"), "value"] > 0
 
 
+def test_a_folder_that_is_no_suite(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report", str(tmp_path)])
+    with pytest.raises(SystemExit, match=f"^report: .*{tmp_path}"):
+        main()
+
+
 def test_what_is_written(suite_folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["report", str(suite_folder)])
     main()

@@ -709,6 +709,7 @@ def test_a_file_equals_flags(tmp_path):
     ],
 )
 def test_bad_files(tmp_path, content, message):
+    assert refusal(tmp_path / "absent.yaml") == f"run-ser: There is no configuration file {tmp_path / 'absent.yaml'}."
     path = tmp_path / "config.yaml"
     path.write_text(content)
     assert message in refusal(path)
@@ -885,6 +886,12 @@ def folders(tmp_path_factory):
         (["--load_best_model_at_end", "true"], ["load_best_model_at_end"]),
         (["--do_predict"], ["fold 0 is not trained yet"]),
         (["--model_name_or_path", "x", "--preset", "paper"], ["brings its own encoder and preset"]),
+        (["--final_model", "best"], ["--final_model best: give all, none, or a fold like fold_03."]),
+        (
+            ["--final_model", "none", "--push_to_hub", "--hub_model_id", "me/x"],
+            ["--push_to_hub with --final_model none: there is no model to push. Give all, or fold_NN."],
+        ),
+        (["--final_model", "fold_03"], ["--final_model fold_03: there are 3 folds, fold_00 to fold_02."]),
     ],
     ids=lambda value: " ".join(value[:2]) if value[0].startswith("--") else "",
 )

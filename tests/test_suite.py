@@ -120,6 +120,27 @@ def test_a_file_that_is_wrong_is_refused_by_what_is_wrong(tmp_path, suite, messa
         read_suite(write(tmp_path, **suite))
 
 
+def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "suite.yaml"
+    path.write_text("corpora: [")
+    monkeypatch.setattr(sys, "argv", ["suite", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code.startswith(f"suite: {path} is not YAML: while parsing")
+    for wrong in (["--jobs", "0"], ["--task", "2", "--num_tasks", "2"], ["--task", "-1"]):
+        monkeypatch.setattr(sys, "argv", ["suite", str(path), *wrong])
+        with pytest.raises(SystemExit):
+            main()
+        assert "--jobs is at least 1, and --task from 0 to below --num_tasks." in capsys.readouterr().err
+
+
+def test_status_runs_nothing(tmp_path, stand_in, monkeypatch, capsys):
+    path = write(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["suite", str(path), "--status"])
+    main()
+    assert capsys.readouterr().out == status(read_suite(path)) + "\n" and stand_in() == []
+
+
 def test_a_file_that_is_no_suite(tmp_path):
     with pytest.raises(SuiteError, match="There is no suite file .*none.yaml"):
         read_suite(tmp_path / "none.yaml")
