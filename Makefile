@@ -35,14 +35,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Ten minutes or more for each reader and the feature extractor, hours altogether: FUZZ="tests/test_fuzz.py -k array" names some.
 fuzz: setup
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),100000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis --timeout 0 $(FUZZ)
 
 coverage: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov
 
 # What survives is explained in docs/quality.md; `.venv/bin/mutmut show NAME` prints one.
 mutation: setup
