@@ -10,6 +10,7 @@ row without seeds, like a peer. Written to OUT/report/:
 - table_1.md, table_1.tex, table_1.csv: WA and WF1 of each row on each corpus, as in the paper's Table 1;
 - scores.csv, comparisons.csv, groups.csv: every score with its interval; each row against the reference; scores of
   each speaker, gender, language and emotion;
+- ensembles.csv, where a row has several seeds: scores of their models as one, their probabilities averaged;
 - crossed.csv, where a run tests a corpus that it was not trained on (`--protocol cross-corpus`): scores by the corpora
   of training and test;
 - figures/*.png.
@@ -46,6 +47,7 @@ from .statistics import (
     permutation_test,
     pooled_scores,
     read_predictions,
+    seed_ensemble,
     seed_sd,
     speakers_needed,
 )
@@ -206,6 +208,20 @@ class Suite:
         foreign = [test not in train.split(" + ") for train, test in zip(table["train"], table["test"])]
         kept = table[foreign][["row", "classes"]].drop_duplicates()
         return table.merge(kept, on=["row", "classes"])
+
+    @cached_property
+    def ensembles(self) -> pd.DataFrame:
+        """Scores of each cell's seeds as one model, with `wa_low` and `wa_high`; cells of several seeds only."""
+        lines = []
+        for cell in self.cells.values():
+            if len(cell.tables) > 1 and all(calibration_scores(table) for table in cell.seeds):
+                ensemble = seed_ensemble(cell.seeds)
+                wa = bootstrap_over_speakers(ensemble)["intervals"]["wa"] or {"low": None, "high": None}
+                lines.append(
+                    {"row": cell.row, "corpus": cell.corpus, "seeds": len(cell.tables), **pooled_scores(ensemble)}
+                    | {"wa_low": wa["low"], "wa_high": wa["high"]}
+                )
+        return pd.DataFrame(lines)
 
     def _languages(self, row: str) -> list[pd.DataFrame]:
         """Mean over the corpora of one language, for each language with a complete run."""
@@ -424,6 +440,15 @@ def _with_sd(cell: Cell, name: str) -> str:
     return cell.text(name, interval=True) + (f" ± {sd:.3f}" if sd is not None else "")
 
 
+def _ensembles_rows(suite: Suite) -> list[list[str]]:
+    header = ["row", "corpus", "seeds", "WA (95 %)", *(SCORE_NAMES[name] for name in (*SCORES[1:], "gender_wa"))]
+    return [header] + [
+        [line["row"], line["corpus"], str(line["seeds"]), _wa_with_interval(line)]
+        + ["–" if pd.isna(line[name]) else f"{line[name]:.3f}" for name in (*SCORES[1:], "gender_wa")]
+        for _, line in suite.ensembles.iterrows()
+    ]
+
+
 def latex(rows: list[list[str]], caption: str) -> str:
     """A booktabs table that a paper can \\input."""
     escaped = [[_latex_text(cell) for cell in row] for row in rows]
@@ -534,6 +559,9 @@ def write_report(suite: Suite, folder: Path) -> list[Path]:
         "scores.csv": scores_frame(suite).to_csv(index=False, float_format="%.6f"),
         "comparisons.csv": suite.comparisons.to_csv(index=False, float_format="%.6f"),
         **({"crossed.csv": suite.crossed.to_csv(index=False, float_format="%.6f")} if len(suite.crossed) else {}),
+        **(
+            {"ensembles.csv": suite.ensembles.to_csv(index=False, float_format="%.6f")} if len(suite.ensembles) else {}
+        ),
         "groups.csv": suite.groups.to_csv(index=False, float_format="%.6f"),
         **{f"figures/{name}.png": content for name, content in drawn.items()},
         "report.html": report_html(suite, drawn, reading),
@@ -673,6 +701,7 @@ def report_html(suite: Suite, drawn: dict[str, bytes], reading: str) -> str:
         table_1=table_1(suite, interval=True),
         comparisons=comparisons_table(suite),
         scores=seeds_table(suite),
+        ensembles=_ensembles_rows(suite),
         languages=_language_rows(suite),
         crossed=_crossed_rows(suite),
         heat_maps=[
@@ -705,12 +734,12 @@ def _crossed_rows(suite: Suite) -> list[list[str]]:
     header = ["row", "trained on", "tested on", "classes", "clips", "WA (95 %)", "UA", "WF1"]
     return [header] + [
         [line["row"], line["train"], line["test"], str(len(line["classes"].split())), str(line["num_utterances"])]
-        + [_crossed_wa(line), *(f"{line[name]:.3f}" for name in ("ua", "wf1"))]
+        + [_wa_with_interval(line), *(f"{line[name]:.3f}" for name in ("ua", "wf1"))]
         for _, line in suite.crossed.iterrows()
     ]
 
 
-def _crossed_wa(line: pd.Series) -> str:
+def _wa_with_interval(line: pd.Series) -> str:
     interval = "" if pd.isna(line["wa_low"]) else f" ({line['wa_low']:.3f} to {line['wa_high']:.3f})"
     return f"{line['wa']:.3f}{interval}"
 

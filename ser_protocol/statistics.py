@@ -26,6 +26,7 @@ from scipy import stats
 
 from dataset_scripts.schema import EMOTIONS, in_order
 
+from .calibration import emotion_probabilities
 from .metrics.ser_metrics import SCORES, confusion_matrix, scores_from_confusion, ser_scores
 
 # Under this many speakers the percentiles of a bootstrap over speakers are marked unreliable.
@@ -190,6 +191,33 @@ def emotion_scores(tables):
             "f1": 2 * hits / (true + predicted),
         }
     return pd.DataFrame(columns, index=pd.Index(labels, name="emotion"))[true > 0]
+
+
+def seed_ensemble(tables):
+    """The models of several seeds as one: their probabilities averaged, the likeliest emotion and gender answered.
+
+    It takes as many models as there are seeds, so its scores stand beside those of single models, not among them.
+
+    Args:
+        tables: one of each seed, with the same `p_<label>` columns.
+
+    Returns:
+        `pandas.DataFrame`: a predictions table, sorted by utterance. `predicted_gender` stays empty without a gender
+        head.
+
+    Raises:
+        `ValueError`: a table without probabilities, or with those of other labels.
+    """
+    (tables,) = _aligned(tables)
+    labels = [[name for name in table.columns if name.startswith("p_")] for table in tables]
+    if not labels[0] or any(set(names) != set(labels[0]) for names in labels):
+        raise ValueError("Only tables with the probabilities (p_<label>) of the same labels can be averaged.")
+    means = sum(table[labels[0]] for table in tables) / len(tables)
+    emotions = [f"p_{name}" for name in emotion_probabilities(tables[0])[0]]
+    answers = {"predicted_emotion": means[emotions].idxmax(axis=1).str[2:]}
+    if genders := [name for name in labels[0] if name not in emotions]:
+        answers["predicted_gender"] = means[genders].idxmax(axis=1).str[2:]
+    return tables[0].assign(**means, **answers)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,14 @@ from ser_protocol.report import (
     write_report,
 )
 from ser_protocol.results import build_results
-from ser_protocol.statistics import holm, mean_gain, paired_difference, permutation_test
+from ser_protocol.statistics import (
+    holm,
+    mean_gain,
+    paired_difference,
+    permutation_test,
+    pooled_scores,
+    seed_ensemble,
+)
 
 EMOTIONS = ("anger", "fear", "sadness")
 
@@ -115,6 +122,23 @@ def test_the_table_is_the_statistics(suite_folder):
         for corpus in ("one", "two")
     }
     assert suite.gain("camulenet-small-baseline")["wa"] == mean_gain(pairs)["wa"]
+
+
+def test_ensembles_stand_apart(suite_folder):
+    suite = read_suite_folder(suite_folder)
+    tables = suite.cells["camulenet-small", "two"].seeds
+    assert suite.ensembles[["row", "corpus", "seeds"]].to_numpy().tolist() == [
+        ["camulenet-small", "one", 2],
+        ["camulenet-small", "two", 2],
+    ]
+    line = suite.ensembles.iloc[1]
+    assert (
+        line["wa"] == pooled_scores(seed_ensemble(tables))["wa"] != suite.cells["camulenet-small", "two"].scores["wa"]
+    )
+    assert line["wa_low"] < line["wa"] < line["wa_high"]
+    write_report(suite, suite_folder / "report")
+    assert len(pd.read_csv(suite_folder / "report" / "ensembles.csv")) == 2
+    assert f"{line['wa']:.3f} ({line['wa_low']:.3f} to " in (suite_folder / "report" / "report.html").read_text()
 
 
 def test_missing_cells_are_shown_as_missing(suite_folder):

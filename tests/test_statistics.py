@@ -26,6 +26,7 @@ from ser_protocol.statistics import (
     permutation_test,
     pooled_scores,
     read_predictions,
+    seed_ensemble,
     seed_sd,
     speaker_scores,
     speakers_needed,
@@ -330,6 +331,45 @@ def swapped_differences(a, b):
             for one, other in ((a, b["predicted_emotion"]), (b, a["predicted_emotion"]))
         )
         yield [new_a[name] - new_b[name] for name in ("wa", "ua")]
+
+
+def with_probabilities(six, emotions, genders):
+    """Three emotions' and two genders' probabilities for `six`; the answers are the likeliest."""
+    emotions = pd.DataFrame(emotions, columns=["p_anger", "p_fear", "p_sadness"])
+    genders = pd.DataFrame(genders, columns=["p_female", "p_male"])
+    answers = {
+        "predicted_emotion": emotions.idxmax(axis=1).str[2:],
+        "predicted_gender": genders.idxmax(axis=1).str[2:],
+    }
+    return pd.concat([six, emotions, genders], axis=1).assign(**answers)
+
+
+def test_seed_ensemble_by_hand(six):
+    sure, torn = [0.9, 0.1, 0.0], [0.4, 0.5, 0.1]
+    first = with_probabilities(six, [sure] * 3 + [torn] * 3, [[0.6, 0.4]] * 6)
+    second = with_probabilities(six, [torn] * 2 + [sure[::-1]] + [torn] * 3, [[0.1, 0.9]] * 6)
+    ensemble = seed_ensemble([first, second.sample(frac=1, random_state=0)])
+    # (.65, .3, .05) twice, then (.45, .1, .45), whose first of two equal ones is named, then fear three times.
+    assert ensemble["predicted_emotion"].tolist() == ["anger"] * 3 + ["fear"] * 3
+    np.testing.assert_allclose(ensemble.loc[0, ["p_anger", "p_fear", "p_sadness"]].tolist(), [0.65, 0.3, 0.05])
+    np.testing.assert_allclose(ensemble.loc[0, ["p_female", "p_male"]].tolist(), [0.35, 0.65])
+    assert set(ensemble["predicted_gender"]) == {"male"}
+    assert pooled_scores(ensemble)["wa"] == pytest.approx(4 / 6)  # a, b, e and f
+
+
+def test_seed_ensemble_without_a_gender_head(six):
+    tables = [with_probabilities(six, [[0.1, 0.2, 0.7]] * 6, [[0.5, 0.5]] * 6) for _ in range(2)]
+    tables = [each.drop(columns=["p_female", "p_male"]).assign(predicted_gender="") for each in tables]
+    ensemble = seed_ensemble(tables)
+    assert set(ensemble["predicted_emotion"]) == {"sadness"} and pooled_scores(ensemble)["gender_wa"] is None
+
+
+def test_seed_ensemble_wants_the_same_labels(six):
+    table = with_probabilities(six, [[0.1, 0.2, 0.7]] * 6, [[0.5, 0.5]] * 6)
+    for other in (six, table.rename(columns={"p_sadness": "p_disgust"})):
+        for pair in ([table, other], [other, table]):
+            with pytest.raises(ValueError, match="of the same labels can be averaged"):
+                seed_ensemble(pair)
 
 
 def test_permutation_equals_swapping_the_rows():
