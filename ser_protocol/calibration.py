@@ -19,21 +19,39 @@ from dataset_scripts.schema import GENDERS
 NUM_BINS = 15
 TEMPERATURES = (0.05, 20.0)  # where a temperature is looked for
 SMALLEST = 5e-7
+SUM_TOLERANCE = 1e-3  # of rounded probabilities
 
 
 def emotion_probabilities(predictions):
     """The emotions that a model knows and their probabilities, shape (clips, emotions), each row summing to 1.
 
+    The columns `p_<emotion>` come before the `p_<gender>`. Where the genders begin is read off the sums: those of the
+    emotions are 1, and those of the genders, if there are any. The table's labels settle it where a label is so
+    unlikely throughout that this leaves a choice.
+
     Returns:
         `(emotions, probabilities)`, or `None` for a table without probabilities.
+
+    Raises:
+        `ValueError`: the columns are not such.
     """
-    columns = [predictions[name] for name in ("gender", "predicted_gender") if name in predictions]
-    genders = set(GENDERS).union(*columns)  # a corpus of one's own may have others
-    emotions = [name[2:] for name in predictions.columns if name.startswith("p_") and name[2:] not in genders]
-    if not emotions:
+    names = [name[2:] for name in predictions.columns if name.startswith("p_")]
+    if not names:
         return None
-    probabilities = predictions[[f"p_{name}" for name in emotions]].to_numpy(dtype=np.float64)
-    return emotions, probabilities / probabilities.sum(axis=1, keepdims=True)
+    columns = [predictions[name] for name in ("gender", "predicted_gender") if name in predictions]
+    genders = set(GENDERS).union(*columns).difference(predictions["emotion"], predictions["predicted_emotion"])
+    probabilities = predictions[[f"p_{name}" for name in names]].to_numpy(dtype=np.float64)
+    sums = probabilities.cumsum(axis=1)
+    rest = sums[:, -1:] - sums  # of the columns behind each
+    ends = np.isclose(sums, 1, atol=SUM_TOLERANCE) & np.isclose(rest, 1, atol=SUM_TOLERANCE)
+    ends[:, -1] = np.isclose(sums[:, -1], 1, atol=SUM_TOLERANCE)
+    counts = [end + 1 for end in np.flatnonzero(ends.all(axis=0)) if genders.isdisjoint(names[: end + 1])]
+    if not counts:
+        raise ValueError(
+            f"The probabilities of {', '.join(names)} are not those of emotions and, behind them, genders: each of the "
+            "two must sum to 1 in every row."
+        )
+    return names[: counts[-1]], probabilities[:, : counts[-1]] / sums[:, counts[-1] - 1 : counts[-1]]
 
 
 def fit_temperature(predictions):

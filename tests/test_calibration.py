@@ -54,6 +54,29 @@ def test_emotions_without_genders(four):
     assert emotion_probabilities(others)[0] == EMOTIONS
 
 
+@pytest.mark.parametrize("names", [("weiblich", "männlich"), ("female", "male", "diverse"), ("0", "1")])
+def test_genders_of_any_name_are_no_emotions(four, names):
+    # A part of a corpus may have none of a gender, in the truth as in the answers.
+    genders = {f"p_{name}": share for name, share in zip(names, (0.7, 0.2, 0.1) if len(names) == 3 else (0.7, 0.3))}
+    others = four.drop(columns=["p_female", "p_male"]).assign(**genders, gender=names[0], predicted_gender=names[0])
+    assert emotion_probabilities(others)[0] == EMOTIONS
+    assert calibration_error(others) == calibration_error(four)
+    assert fit_temperature(others) == fit_temperature(four)
+
+
+def test_labels_that_are_never_likely():
+    rows = pd.DataFrame({"emotion": ["b", "a"], "predicted_emotion": ["a", "a"], "gender": "male"})
+    rows = rows.assign(p_a=[0.9, 1.0], p_b=[0.1, 0.0], p_c=0.0, p_female=0.0, p_male=1.0)
+    assert emotion_probabilities(rows)[0] == ["a", "b", "c"]
+    assert emotion_probabilities(rows.drop(columns=["p_female", "p_male"]))[0] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("changed", [{"p_fear": 0.5}, {"p_male": 0.9}, {"p_x": 0.1}])
+def test_columns_that_are_no_probabilities(four, changed):
+    with pytest.raises(ValueError, match="The probabilities of neutral, anger, fear, female, male"):
+        emotion_probabilities(four.assign(**changed))
+
+
 def test_calibration_by_hand(four):
     # two bins: right half the time at .9, always at .6
     assert calibration_error(four) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
