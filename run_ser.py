@@ -13,6 +13,7 @@ A complete fold is never redone: the same command goes on where it stopped, and 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import json
@@ -24,6 +25,7 @@ import shlex
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,6 +36,7 @@ except (ImportError, OSError) as error:
         f"run-ser: torchaudio cannot be imported ({error}). `make setup` installs it. Beside a CPU-only torch remove "
         "the files torchaudio/lib/*.so of its installation: they look for CUDA, and nothing here needs them."
     )
+import datasets
 import torch
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi
@@ -44,7 +47,7 @@ from transformers.utils import logging as transformers_logging
 from dataset_scripts import CORPORA, CorpusError, LoadedCorpora, builder_class, load_by_arguments
 from dataset_scripts.demo import DISCLAIMER
 from dataset_scripts.folds import PROTOCOLS, get_folds
-from dataset_scripts.label_maps import LABEL_MAPS
+from dataset_scripts.label_maps import LABEL_MAPS, with_labels
 from dataset_scripts.own_corpus import COLUMNS
 from dataset_scripts.publish import HUB_ERRORS, reason_of
 from modeling_camulenet import CAMuLeNetConfig
@@ -297,6 +300,12 @@ HELD_ARGUMENTS = {"dataloader_drop_last", "eval_delay"}  # these do, whatever th
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 ARGUMENTS = "arguments.json"  # of the first call with an --output_dir; those that change figures are held
 PART_OF_A_RUN = re.compile(r"--(folds\b|do[_-](train|eval|predict)\b)")
+# Of results.json's `run`, what says nothing of a checkpoint that is tested as it is.
+OF_TRAINING = (
+    *("num_epochs", "speed_factors", "crop_s", "spec_augment", "equalizer_db", "train_on_validation"),
+    *("learning_rate", "lr_scheduler", "warmup", "weight_decay", "batch_size"),
+    *("gender_loss_weight", "adversarial_gender", "lora_rank", "audit"),
+)
 SUBCOMMANDS = {"predict": predict.main, "audit": audit_command}  # beside `evaluate`, which is a run
 TOKEN = re.compile(r"(--(?:hub[_-])?token[ =])\S+")
 
@@ -667,10 +676,27 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     logging.getLogger("dataset_scripts").removeHandler(data_warnings)
     wanted = chosen_folds(folds, data_args.folds)
     check_final_model(model_args.final_model, len(folds), training_args.push_to_hub)
-    overrides = {"id2gender": dict(enumerate(dataset.features["gender"].names)) if model_args.multitask else {}}
+    # With an --eval_strategy, TrainingArguments sets do_eval by itself.
+    do_eval = training_args.do_eval and training_args.eval_strategy == "no"
+    everything = not (training_args.do_train or do_eval or training_args.do_predict)
+    stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
+    trained_here = stages["do_train"] or any(map(is_trained, Path(training_args.output_dir).glob("fold_*")))
+    hub = {"revision": model_args.model_revision, "token": model_args.token, "cache_dir": model_args.cache_dir}
+    with model_errors(model_args):
+        checkpoint = ModelSource(model_args.preset, model_name_or_path=model_args.model_name_or_path, hub=hub)
+        if checkpoint.checkpoint_config is not None and not trained_here:
+            dataset = under_labels_of(checkpoint.checkpoint_config, dataset)
+    emotions, genders = (dataset.features[name].names for name in ("emotion", "gender"))
+    overrides = {"id2gender": dict(enumerate(genders)) if model_args.multitask else {}}
     if model_args.multitask and len(set(dataset["gender"][:]) - {None}) < 2:
         overrides["id2gender"] = {}
         data_warnings.messages.append("No two genders of speakers are known: the model learns the emotion alone.")
+    both = sorted(set(emotions) & set(overrides["id2gender"].values()))
+    if both:
+        raise RunError(
+            f"{', '.join(both)}: the corpus has an emotion and a gender of that name, and predictions.csv one column "
+            "for each name. Give one of them another name, or learn the emotion alone (--multitask false)."
+        )
     for name in ("encoder_context", "trainable_encoder_layers", "use_weighted_layer_sum", "branches", "fusion"):
         if getattr(model_args, name) is not None:
             overrides[name] = getattr(model_args, name)
@@ -685,20 +711,14 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
         model_args.encoder_name_or_path,
         model_args.model_name_or_path,
         overrides,
-        {"revision": model_args.model_revision, "token": model_args.token, "cache_dir": model_args.cache_dir},
+        hub,
         model_args.lora_rank,
     )
-    try:
+    with model_errors(model_args):
         # The folds of earlier calls are in the results, too: with a leak allowed, all are looked at.
         warnings = leak_warnings(data_args, dataset, folds if data_args.allow_leak else wanted, source)
         # Built once before hours are spent: an encoder that cannot be used is an error now.
         model = source.build(dataset, [])
-    except RunError:
-        raise
-    except (ValueError, OSError, SafetensorError) as error:
-        name = model_args.model_name_or_path or model_args.encoder_name_or_path
-        where = "" if name is None or Path(name).exists() else " (there is no such directory here)"
-        raise RunError(f"{name or model_args.preset} cannot be used{where}: {error}") from error
     check_cache_arguments(source, model_args, training_args)
     extractor, config = model.camulenet.feature_extractor, model.config
     num_parameters = {
@@ -709,10 +729,6 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     warnings += data_warnings.messages + cut_warnings(dataset, extractor)
     arguments = held_arguments(model_args, data_args, training_args, len(folds), dataset_hash(dataset))
 
-    # With an --eval_strategy, TrainingArguments sets do_eval by itself.
-    do_eval = training_args.do_eval and training_args.eval_strategy == "no"
-    everything = not (training_args.do_train or do_eval or training_args.do_predict)
-    stages = {name: everything or getattr(training_args, name) for name in ("do_train", "do_eval", "do_predict")}
     augment = training_augmentation(extractor, model_args.spec_augment, model_args.equalizer_db)
     speed_factors, crop_s = model_args.speed_factors, model_args.crop_s
     cache = {
@@ -746,6 +762,8 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
     if is_complete():
         reopen_damaged(runner, [fold for fold in folds if fold not in wanted])
     run = describe_run(model_args, data_args, training_args, data, folds, config, num_parameters, warnings)
+    if not trained_here:
+        run |= {"tested_checkpoint": model_args.model_name_or_path, **dict.fromkeys(OF_TRAINING)}
     if is_complete():
         with runner.claimed("results") as is_free:
             if is_free:
@@ -754,6 +772,29 @@ def run(model_args: ModelArguments, data_args: DataArguments, training_args: Tra
                 print("The folds are left to another call, which pools them.")
     elif training_args.should_save and stages["do_predict"] and runner.metrics(len(folds)):
         print(console_table(build_results(runner.predictions(len(folds)), runner.metrics(len(folds)), run)))
+
+
+@contextlib.contextmanager
+def model_errors(model_args: ModelArguments) -> Iterator[None]:
+    """Why a model cannot be used, as a `RunError` that names it."""
+    try:
+        yield
+    except RunError:
+        raise
+    except (ValueError, OSError, SafetensorError) as error:
+        name = model_args.model_name_or_path or model_args.encoder_name_or_path
+        where = "" if name is None or Path(name).exists() else " (there is no such directory here)"
+        raise RunError(f"{name or model_args.preset} cannot be used{where}: {error}") from error
+
+
+def under_labels_of(config: CAMuLeNetConfig, dataset: datasets.Dataset) -> datasets.Dataset:
+    """The dataset with the labels of a checkpoint that is tested on it, where the checkpoint knows all of its."""
+    for column, label_of in (("emotion", config.id2label), ("gender", config.id2gender)):
+        names, known = dataset.features[column].names, [label_of[index] for index in sorted(label_of)]
+        if names != known and set(names) <= set(known):
+            place = {index: known.index(name) for index, name in enumerate(names)}
+            dataset = with_labels(dataset, column, [place.get(label) for label in dataset[column][:]], known)
+    return dataset
 
 
 def reopen_damaged(runner: FoldRunner, folds: list) -> None:

@@ -48,8 +48,8 @@ def emotion_probabilities(predictions):
     counts = [end + 1 for end in np.flatnonzero(ends.all(axis=0)) if genders.isdisjoint(names[: end + 1])]
     if not counts:
         raise ValueError(
-            f"The probabilities of {', '.join(names)} are not those of emotions and, behind them, genders: each of the "
-            "two must sum to 1 in every row."
+            f"The probabilities of {', '.join(names)} are not those of emotions and, behind them, of genders: each "
+            "must sum to 1 in every row."
         )
     return names[: counts[-1]], probabilities[:, : counts[-1]] / sums[:, counts[-1] - 1 : counts[-1]]
 

@@ -69,7 +69,7 @@ def model_card(results, checkpoint=None, model_id=None, published="final", code=
     """
     run = results["run"]
     hosted = model_id or run.get("hub_model_id")
-    model_id = hosted or f"path/to/{checkpoint or published or 'fold_00'}"
+    model_id = hosted or run.get("tested_checkpoint") or f"path/to/{checkpoint or published or 'fold_00'}"
     data = ModelCardData(
         model_name=model_id.split("/")[-1] if hosted else f"camulenet-{run['corpus'].replace(' + ', '-')}",
         library_name="transformers",

@@ -65,8 +65,9 @@ def build_results(predictions, fold_metrics, run):
             `num_eligible_utterances` (how many `predictions` must hold), `disclaimer` (`str`), `warnings`,
             `languages`, `licenses` (`list[str]`), `sources` (`list[dict]`: `corpus`, `license`, `license_id`,
             `citation` and `homepage` of each corpus that the model has met), `language_of_corpus` (`{corpus:
-            language}`), `command` (`str`), `versions` (`dict`), `base_model` (pre-trained encoder; in the metadata if
-            it is a Hub id), `hub_model_id`, `fold_files` (names in `dataset_scripts/splits/`).
+            language}`), `tested_checkpoint` (what was tested as it is: nothing was trained), `command` (`str`),
+            `versions` (`dict`), `base_model` (pre-trained encoder; in the metadata if it is a Hub id), `hub_model_id`,
+            `fold_files` (names in `dataset_scripts/splits/`).
 
     Returns:
         `dict`: `format_version`; `run`; `incomplete`, `None` or a sentence that says why there are no pooled figures;

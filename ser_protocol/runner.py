@@ -503,18 +503,21 @@ class FoldRunner:
             save_strategy="no",
             load_best_model_at_end=False,
         )
+        if not training:  # a checkpoint that is tested as it is met nobody of these parts
+            fold = dataclasses.replace(fold, train=[], validation=fold.validation if do_eval else [])
         metrics = {
             "fold": fold.index,
             **{f"{part}_speakers": speakers_of(self.dataset, getattr(fold, part)) for part in PARTS},
             **{f"num_{part}": len(getattr(fold, part)) for part in PARTS},
-            "num_epochs": math.ceil(self.args.num_train_epochs),
+            "num_epochs": math.ceil(self.args.num_train_epochs) if training else None,
             "temperature": None,  # fitted on validation speakers or not at all
             **training,
         }
         if training:
             metrics["train"], _ = self._evaluate(trainer, fold.train)
         # With --allow_leak test speakers are among these: the report says so by comparing them.
-        metrics["train_speakers"] = sorted({*metrics["train_speakers"], *self.source.prior_speakers()})
+        met = sorted({*metrics["train_speakers"], *self.source.prior_speakers()})
+        metrics["train_speakers"] = met or None  # a checkpoint that does not say whom it met
         if do_eval and fold.validation:
             metrics["validation"], validated = self._evaluate(trainer, fold.validation)
             metrics["temperature"] = fit_temperature(validated)
@@ -675,8 +678,9 @@ class FoldRunner:
             heads = [*trained.id2label.values(), *trained.id2gender.values()]
             wanted = [*config.id2label.values(), *config.id2gender.values()]
             raise RunError(
-                f"{self.source.model_name_or_path} predicts {', '.join(heads)}, not {', '.join(wanted)}. Fine-tune it "
-                "(--do_train); where only the gender head is missing, --multitask false does without."
+                f"{self.source.model_name_or_path} predicts {', '.join(heads)}, not {', '.join(wanted)}. Test it on "
+                "what it knows (--label_map, or --multitask false where only the gender is missing), or fine-tune it: "
+                "run_ser.py with --model_name_or_path and --do_train."
             )
 
     def _trainer(self, model, directory: Path, name: str, train_dataset=None, eval_dataset=None, **changes) -> Trainer:

@@ -428,11 +428,67 @@ def test_evaluate_trains_nothing(finished_run, tmp_path):
     assert results["run"]["command"].startswith("run-ser evaluate --corpus ravdess --data_dir ")
     assert [source["corpus"] for source in run_ser.sources_of(["emodb", "ravdess", "x"])] == ["emodb", "ravdess"]
     assert not list((tmp_path / "out").rglob("*.safetensors"))
+    # Nothing is said of a training that there was not.
+    met = read_json(finished_run / "fold_00" / "config.json")["training_speakers"]
+    for row in results["folds"]["rows"]:
+        assert row["train_speakers"] == met and row["validation_speakers"] == [] and row["num_epochs"] is None
+        assert (row["num_train"], row["num_validation"], row["num_test"]) == (0, 0, 16)
+    assert {results["run"][name] for name in run_ser.OF_TRAINING} == {None}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f'pipeline("audio-classification", model="{finished_run / "fold_00"}"' in card
+    assert "Nothing was trained for it." in card and "The checkpoint was trained on none of them." in card
+    assert "epoch" not in card.split("## Protocol")[1].split("## Data")[0] and "batch_size" not in card
 
     assert "give --model_name_or_path" in refusal("evaluate", *data, "--output_dir", tmp_path / "2")
     wrong = ("--do_train", "--preset", "camulenet-small", "--output_dir", tmp_path / "3")
     assert "leave out --do_train, --preset" in refusal("evaluate", *data, *checkpoint, *wrong)
     assert "nonsense is neither a configuration file" in refusal("nonsense", *data)
+
+
+def test_evaluate_on_a_corpus_with_fewer_labels(finished_run, tmp_path):
+    write_ravdess(tmp_path / "strangers", actors=range(7, 11))
+    (tmp_path / "map.yaml").write_text("neutral: neutral\nanger: anger\n")
+    arguments = ("--corpus", "ravdess", "--data_dir", tmp_path / "strangers", "--cache_dir", tmp_path / "cache")
+    checkpoint = ("--model_name_or_path", finished_run / "fold_00", "--num_folds", 2)
+    for name, more in (("all", ()), ("two", ("--label_map", tmp_path / "map.yaml"))):
+        call("evaluate", *arguments, *checkpoint, *more, "--output_dir", tmp_path / name)
+    every, two = (read_predictions(tmp_path / name / "predictions.csv") for name in ("all", "two"))
+    expected = every[every["emotion"].isin(["neutral", "anger"])].sort_values("utterance_id", ignore_index=True)
+    two = two.sort_values("utterance_id", ignore_index=True)
+    assert set(two["emotion"]) == {"neutral", "anger"} and list(two.columns) == list(every.columns)
+    assert two["predicted_emotion"].tolist() == expected["predicted_emotion"].tolist()
+    score = read_json(tmp_path / "two" / "fold_00" / "metrics.json")["test"]["wa"]
+    fold = two[two["fold"] == 0]
+    assert score == pytest.approx(accuracy_score(fold["emotion"], fold["predicted_emotion"]), abs=1e-6)
+
+    (tmp_path / "map.yaml").write_text("neutral: calmness\nanger: anger\n")
+    message = refusal(
+        "evaluate", *arguments, *checkpoint, "--label_map", tmp_path / "map.yaml", "--output_dir", tmp_path / "3"
+    )
+    assert "not anger, calmness" in message or "not calmness, anger" in message
+    assert "--label_map" in message
+
+
+def test_an_emotion_and_a_gender_of_one_name(tmp_path):
+    for speaker in range(4):
+        for emotion in "012":
+            path = tmp_path / "own" / emotion / f"{speaker}_{emotion}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(speaker).normal(scale=0.1, size=8000)
+            soundfile.write(path, noise, 16000)
+    rows = [
+        {
+            "file_name": f"{emotion}/{speaker}_{emotion}.wav",
+            "speaker": speaker,
+            "emotion": emotion,
+            "gender": speaker % 2,
+        }
+        for speaker in range(4)
+        for emotion in "012"
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "own" / "metadata.csv", index=False)
+    message = refusal("--corpus", "own", "--data_dir", tmp_path / "own", "--output_dir", tmp_path / "out")
+    assert message.startswith("run-ser: 0, 1: the corpus has an emotion and a gender of that name")
 
 
 def test_audit_is_a_subcommand(finished_run, random_run, monkeypatch, capsys):
