@@ -449,7 +449,9 @@ def test_nothing_random_predicts(dataset, fold_runner, tmp_path):
         CAMuLeNetForAudioClassification(other).save_pretrained(tmp_path / name)
         built = fold_runner()
         built.source = ModelSource("camulenet-small", model_name_or_path=str(tmp_path / name))
-        with pytest.raises(RunError, match=f"{name} predicts {predicted}, not neutral, calm, .*Test it on .*or fine-tune it"):
+        with pytest.raises(
+            RunError, match=f"{name} predicts {predicted}, not neutral, calm, .*Test it on .*or fine-tune it"
+        ):
             built.run(fold, do_train=False)
     # Without the gender the single-task checkpoint serves as it is.
     built.source = dataclasses.replace(built.source, overrides={"id2gender": {}})
