@@ -9,6 +9,7 @@ those of the fold's test speakers.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,24 +44,31 @@ def embed(folder: Path, dataset: datasets.Dataset) -> dict[str, np.ndarray | lis
     Returns:
         `encoder`: (clips, encoder_dim), the mean over a clip's encoder frames, `None` without an encoder. `fused`:
         (clips, embedding_size), the final embedding. `attention`: for each clip (heads, frames), the weights over its
-        encoder frames, `None` where the fusion has none.
+        encoder frames, `None` where the fusion has none. `read_s`: the seconds of each clip that the model reads, over
+        which these frames extend.
     """
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
     model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True).eval()
-    encoder, fused, attention = [], [], []
+    longest_s = extractor.max_duration_s or math.inf
+    encoder, fused, attention, read_s = [], [], [], []
     for row in tqdm(dataset, desc="embeddings", unit="clip"):
-        inputs = extractor(*read_audio(row["audio"]), return_tensors="pt")
+        waveform, sampling_rate = read_audio(row["audio"])
+        read_s.append(min(len(waveform) / sampling_rate, longest_s))
+        inputs = extractor(waveform, sampling_rate, return_tensors="pt")
         with torch.inference_mode():
             output = model.camulenet(**inputs)
         fused.append(output.embeddings[0].float().numpy())
         if output.last_hidden_state is not None:
-            encoder.append(output.last_hidden_state[0].float().mean(dim=0).numpy())
-        if output.co_attention_weights is not None:
-            attention.append(output.co_attention_weights[0].float().numpy())
+            # The encoder's frames of padding, up to 30 s of them, show nothing of the clip.
+            num_frames = int(model.camulenet.speech_encoder.num_frames(inputs["attention_mask"].sum(dim=1)))
+            encoder.append(output.last_hidden_state[0, :num_frames].float().mean(dim=0).numpy())
+            if output.co_attention_weights is not None:
+                attention.append(output.co_attention_weights[0, :, :num_frames].float().numpy())
     return {
         "encoder": np.stack(encoder) if encoder else None,
         "fused": np.stack(fused),
         "attention": attention or None,
+        "read_s": read_s,
     }
 
 
@@ -121,9 +129,11 @@ def write_figures(
     drawn = {"embeddings.png": embeddings_figure(points, predictions["emotion"].tolist())}
     if made["attention"]:
         number = {name: row for row, name in enumerate(predictions["utterance_id"])}
-        of_clips = {
-            name: (*read_audio(rows[number[name]]["audio"]), made["attention"][number[name]]) for name in shown
-        }
+        of_clips = {}
+        for name in shown:
+            waveform, sampling_rate = read_audio(rows[number[name]]["audio"])
+            waveform = waveform[: round(made["read_s"][number[name]] * sampling_rate)]
+            of_clips[name] = waveform, sampling_rate, made["attention"][number[name]]
         emotion = predictions.set_index("utterance_id")["emotion"]
         drawn["attention.png"] = attention_figure({f"{name}: {emotion[name]}": of_clips[name] for name in shown})
     for name, figure in drawn.items():

@@ -1,5 +1,8 @@
 """Embeddings and co-attention of a fold's test clips: values of the model, and their figures."""
 
+import json
+import math
+import shutil
 import sys
 
 import numpy as np
@@ -33,6 +36,29 @@ def test_they_are_the_model_s(dataset, finished_run):
     np.testing.assert_allclose(made["encoder"][2], output.last_hidden_state[0].mean(dim=0), atol=1e-5)
     np.testing.assert_allclose(made["attention"][2], output.co_attention_weights[0], atol=1e-5)
     np.testing.assert_allclose(made["attention"][2].sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"encoder_context": "padded"}, {"max_duration_s": 0.25}])
+def test_what_is_not_of_the_clip_is_left_out(dataset, finished_run, tmp_path, changes):
+    folder = tmp_path / "fold_00"
+    shutil.copytree(finished_run / "fold_00", folder)
+    for name in ("config.json", "preprocessor_config.json"):
+        content = json.loads((folder / name).read_text())
+        content |= {key: value for key, value in changes.items() if name == "config.json" or key in content}
+        (folder / name).write_text(json.dumps(content))
+    made = embed(folder, dataset.select([0]))
+    waveform, rate = soundfile.read(dataset[0]["audio"]["path"], dtype="float32")
+    read_s = min(len(waveform) / rate, changes.get("max_duration_s", 30))
+    assert made["read_s"] == [read_s]
+    model = CAMuLeNetForAudioClassification.from_pretrained(folder).eval()
+    extractor = CAMuLeNetFeatureExtractor.from_pretrained(folder)
+    with torch.no_grad():
+        output = model.camulenet(**extractor(waveform, rate, return_tensors="pt"))
+    num_frames = math.ceil(50 * read_s)  # Whisper's
+    assert (output.last_hidden_state.shape[1] == 1500) == ("encoder_context" in changes)
+    np.testing.assert_allclose(made["encoder"][0], output.last_hidden_state[0, :num_frames].mean(dim=0), atol=1e-5)
+    np.testing.assert_allclose(made["attention"][0], output.co_attention_weights[0, :, :num_frames], atol=1e-5)
+    np.testing.assert_allclose(made["attention"][0].sum(axis=1), 1, atol=1e-5)
 
 
 def test_tsne_keeps_neighbours_and_is_repeatable():
