@@ -13,9 +13,10 @@ RAVDESS runs 01, 02, ... 24 and EmoDB 03, 08, 10, 09, 11, 13, 12, 14, 15, 16. Te
 Validation is the first pair of a man and a woman (first with first, second with second, ...) after the last test
 speaker, in cyclic order, that holds none of the test speakers; where there is no such pair, the next two speakers.
 
-Where speakers share sessions (IEMOCAP's dialogues), those who do stand together in the order and validate together,
-and the dialogue partners of test speakers who are not tested themselves leave the fold: they are in no part of it.
-Unknown people (`<corpus>/others`, BhavVani) train in every fold and are never tested.
+Where speakers share sessions (IEMOCAP's dialogues), those who do stand together and validate together: in the order of
+their names if everybody shares one, otherwise where the first of them stands among the others. The dialogue partners
+of test speakers who are not tested themselves leave the fold: they are in no part of it. Unknown people
+(`<corpus>/others`, BhavVani) train in every fold and are never tested.
 """
 
 import argparse
@@ -227,10 +228,9 @@ def crossed_parts(
 
 
 def _validation_units(speakers: Mapping[str, Speaker], seed: int) -> list[Sequence[str]]:
-    """Who can validate together, of one corpus: those who share sessions, else pairs of a man and a woman."""
-    linked = [unit for unit in _linked(speakers) if len(unit) > 1]
-    order, pairs = _gender_order(speakers, seed)
-    return linked or pairs or [order[:2]]
+    """Who can validate together, of one corpus."""
+    order, pairs = _order(speakers, _linked(speakers), seed)
+    return pairs or [order[:2]]
 
 
 def _values_of(dataset: datasets.Dataset, column: str) -> dict[str, str]:
@@ -275,13 +275,10 @@ def speaker_parts(
     named = _named(speakers)
     units = _linked(named)  # speakers who share sessions, directly or through others
     partners = {name: set(unit) for unit in units for name in unit}
+    if seed:
+        random.Random(seed).shuffle(units)
+    order, pairs = _order(named, units, seed)
     linked = any(len(unit) > 1 for unit in units)
-    if linked:
-        if seed:
-            random.Random(seed).shuffle(units)
-        order = [name for unit in units for name in unit]
-    else:
-        order, units = _gender_order(named, seed)
     groups = _test_groups(named, order, units if linked else None, protocol, num_folds)
 
     parts = []
@@ -297,7 +294,7 @@ def speaker_parts(
         validation = []
         if len(order) >= 4:
             # A pair stands where the later of its members stands.
-            free = [unit for unit in units if set(unit) <= set(after)]
+            free = [pair for pair in pairs if set(pair) <= set(after)]
             place = {tuple(unit): max(after.index(name) for name in unit) for unit in free}
             validation = list(min(place, key=place.get)) if free else after[:2]
         if len(validation) == len(after) and not others:
@@ -328,6 +325,19 @@ def _linked(speakers: Mapping[str, Speaker]) -> list[list[str]]:
         )
     units = [sorted(group["names"], key=lambda name: (speakers[name].gender != "male", name)) for group in groups]
     return sorted(units, key=min)
+
+
+def _order(
+    speakers: Mapping[str, Speaker], units: Sequence[Sequence[str]], seed: int
+) -> tuple[list[str], list[Sequence[str]]]:
+    """Every speaker in the order that the folds cut, and who can validate together; `units` are those of `_linked`."""
+    linked = {name: unit for unit in units if len(unit) > 1 for name in unit}
+    if len(linked) == len(speakers):
+        return [name for unit in units for name in unit], list(units)
+    order, _ = _gender_order(speakers, seed)
+    order = list(dict.fromkeys(other for name in order for other in linked.get(name, [name])))
+    _, pairs = _gender_order({name: speakers[name] for name in order if name not in linked}, seed)
+    return order, [*pairs, *(unit for unit in units if len(unit) > 1)]
 
 
 def _gender_order(speakers: Mapping[str, Speaker], seed: int) -> tuple[list[str], list[tuple[str, str]]]:

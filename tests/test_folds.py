@@ -208,6 +208,20 @@ def test_sessions_stand_where_the_first_of_their_names_stands():
     assert numbers(speaker_parts(speakers, "loso"), "test") == [["z"], ["a"], ["b"], ["c"]]
 
 
+def test_a_session_of_few_leaves_the_others_balanced():
+    speakers = {f"c/{letter}{n}": Speaker(of, ()) for letter, of in (("a", "female"), ("b", "male")) for n in range(6)}
+    unlinked = speaker_parts(speakers, "speakers", 4)
+    for name in ("c/b5", "c/a0"):
+        speakers[name] = speakers[name]._replace(sessions=("c/1",))
+    parts = speaker_parts(speakers, "speakers", 4)
+    # The order is b0, then a0 with b5, who leaves the end, and the others as without a session.
+    assert numbers(parts, "test") == [["a0", "b0", "b5"], ["a1", "b1", "b2"], ["a2", "a3", "b3"], ["a4", "a5", "b4"]]
+    assert numbers(unlinked, "test")[0] == ["a0", "b0", "b1"]
+    # Pairs of the others, first with first: b0 and a1, b1 and a2, ...; or the two who share the session.
+    assert numbers(parts, "validation") == [["a2", "b1"], ["a4", "b3"], ["a5", "b4"], ["a0", "b5"]]
+    assert numbers(parts, "excluded") == [[]] * 4
+
+
 def test_one_session_for_all_is_refused():
     speakers = {f"c/{name}": Speaker("male", ("c/1",)) for name in "abcde"}
     with pytest.raises(
@@ -779,8 +793,9 @@ def test_a_partial_copy_goes_by_the_rule():
     assert [speakers_of(dataset, fold.test) for fold in result] == [
         [f"iemocap/{n}" for n in names] for names in tested
     ]
+    # The man whose partner is missing is no pair to validate on.
     assert [speakers_of(dataset, fold.validation) for fold in result] == [
-        [f"iemocap/{n}" for n in names] for names in tested[1:] + tested[:1]
+        [f"iemocap/{n}" for n in names] for names in [tested[2], tested[2], tested[3], tested[0]]
     ]
 
 
