@@ -23,9 +23,6 @@ Expected: about 8,700 clips; no list or count is published. Of them Maya 25.0 %,
 Surprise 9.6 %, Sadness 7.2 %, Fear 5.6 %; 53.2 % by men.
 """
 
-import codecs
-import csv
-import io
 import logging
 import re
 import shlex
@@ -33,8 +30,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
-from .label_maps import canonical
-from .schema import AUDIO_SUFFIXES, GENDERS, MAX_LISTED, OTHERS, CorpusBuilder, CorpusError, listed
+from .label_maps import canonical, gender_of
+from .schema import AUDIO_SUFFIXES, GENDERS, MAX_LISTED, OTHERS, CorpusBuilder, CorpusError, listed, some
+from .tables import read_table
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +57,6 @@ CHARACTERS = {
     "roshesh": "roshesh",
     "rosesh": "roshesh",
 }
-NO_GENDER = ("", "nan", "unknown")
-MAX_LINES = 5  # line numbers spelt out for one problem
 
 
 def speaker_of(name: str) -> str | None:
@@ -84,33 +80,6 @@ def clip_name(value: str) -> str:
     """The name that a clip's files share: `train_12` for `train_12.mp4`, `train_12.wav` and `clips/train_12`."""
     path = PurePosixPath(value.replace("\\", "/"))
     return path.stem if path.suffix.lower() in (*AUDIO_SUFFIXES, ".mp4") else path.name
-
-
-def read_table(content: bytes) -> list[tuple[int, list[str]]]:
-    """The lines of a table that hold anything, with their numbers; the first are the columns' names.
-
-    Args:
-        content: text in UTF-8 or UTF-16, with or without a byte order mark; values between commas, semicolons, tabs or
-            bars, whichever the first line has most of.
-
-    Raises:
-        CorpusError: it is something else, or empty.
-    """
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"it is not UTF-8 ({error}); save it as CSV in UTF-8") from error
-    first_line = text.lstrip().partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t|", key=first_line.count))
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as error:
-        raise CorpusError(f"line {reader.line_num}: {error}; save it as CSV in UTF-8") from error
-    lines = [(number, cells) for number, cells in lines if any(cells)]
-    if not lines:
-        raise CorpusError("it is empty")
-    return lines
 
 
 def find_columns(header: Sequence[str]) -> dict[str, int]:
@@ -152,7 +121,7 @@ def read_annotation(content: bytes) -> dict[str, dict | None]:
         CorpusError: see `read_table` and `find_columns`; or some lines, all of which are listed, have more values than
             there are columns, lack one, contradict each other, or hold an emotion or gender that nobody knows.
     """
-    (_, header), *lines = read_table(content)
+    (_, header), *lines = [(line, [cell.strip() for cell in cells]) for line, cells in read_table(content)]
     columns = find_columns(header)
     clips, line_of = {}, {}
     problems = defaultdict(list)  # what is wrong -> lines
@@ -167,7 +136,7 @@ def read_annotation(content: bytes) -> dict[str, dict | None]:
         clip = clip_name(clip)
         fields = {
             "speaker": speaker_of(speaker),
-            "gender": None if gender.casefold() in NO_GENDER else canonical("gender", gender),
+            "gender": gender_of(gender),
             "emotion": canonical("emotion", emotion),
             "source_label": emotion,
         }
@@ -186,9 +155,9 @@ def read_annotation(content: bytes) -> dict[str, dict | None]:
             others[speaker] += 1
         elif fields["speaker"] is not None and fields["gender"] in GENDERS:
             genders[fields["speaker"]][fields["gender"]].append(line)
-    described = [f"{_line_numbers(numbers)}: {problem}" for problem, numbers in problems.items()]
+    described = [f"line {some(numbers)}: {problem}" for problem, numbers in problems.items()]
     described += [
-        f"{speaker} is " + " and ".join(f"{gender} in {_line_numbers(numbers)}" for gender, numbers in known.items())
+        f"{speaker} is " + " and ".join(f"{gender} in line {some(numbers)}" for gender, numbers in known.items())
         for speaker, known in genders.items()
         if len(known) > 1
     ]
@@ -202,12 +171,6 @@ def read_annotation(content: bytes) -> dict[str, dict | None]:
         for gender in genders.get(fields["speaker"], ()):
             fields["gender"] = gender
     return {clip: None if fields["speaker"] is None else fields for clip, fields in clips.items()}
-
-
-def _line_numbers(numbers: Sequence[int]) -> str:
-    """Like "line 4, 7 and 12 more"."""
-    more = f" and {len(numbers) - MAX_LINES} more" if len(numbers) > MAX_LINES else ""
-    return f"line {', '.join(map(str, numbers[:MAX_LINES]))}{more}"
 
 
 class BhavvaniBuilder(CorpusBuilder):

@@ -1,13 +1,15 @@
 """Label maps: which classes of a corpus are used, and which are joined.
 
-The maps, the words that name the same emotion or gender, and the map that a corpus takes by default lie in
-`label_maps.json`. A map says for each emotion that it keeps what it becomes; an emotion that it does not name, or maps
-to null, is dropped with its utterances. A key `<corpus>/<emotion>` holds for that corpus only and wins. Keys may be
-any word for an emotion that is known here, like "angry" for anger.
+The maps, the words that name the same emotion or gender, those that say that a gender is not known, and the map that a
+corpus takes by default lie in `label_maps.json`. A map says for each emotion that it keeps what it becomes; an emotion
+that it does not name, or maps to null, is dropped with its utterances. A key `<corpus>/<emotion>` holds for that
+corpus only and wins. Keys may be any word for an emotion that is known here, like "angry" for anger, in upper or lower
+case.
 """
 
 import json
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ _WORDS = {
     kind: {word: name for name, words in names.items() for word in [name, *words]}
     for kind, names in _DATA["aliases"].items()
 }
+NO_GENDER = frozenset(_DATA["no_gender"])  # what cells hold where nobody knows the gender
 
 
 class LabelMap(NamedTuple):
@@ -39,9 +42,23 @@ def canonical(kind: str, word: str) -> str:
 
     Args:
         kind: "emotion" or "gender".
-        word: in any case, like "boredem", "Angry" or "F".
+        word: in any case, like "boredem", "Angry" or "F", with accents in either form of Unicode.
     """
-    return _WORDS[kind].get(word.strip().lower(), word.strip())
+    name = unicodedata.normalize("NFC", word).strip()  # names of folders come decomposed from macOS
+    return _WORDS[kind].get(name.casefold(), name)
+
+
+def gender_of(word: str | None) -> str | None:
+    """The canonical name of a gender's word; None for none and for words like "n/a"."""
+    name = canonical("gender", word or "")
+    return None if name.casefold() in NO_GENDER else name
+
+
+def one_spelling(names: Iterable[str]) -> dict[str, str]:
+    """name -> the spelling that stands for all that differ in case alone: the one in lower case, if there is one."""
+    names = sorted(set(names))  # upper case comes first, and the last one wins
+    spelling = {name.casefold(): name for name in names}
+    return {name: spelling[name.casefold()] for name in names}
 
 
 def find_label_map(name: str | os.PathLike) -> LabelMap:
@@ -68,6 +85,8 @@ def find_label_map(name: str | os.PathLike) -> LabelMap:
     # YAML reads some words without quotes as other things: `no` as false.
     if not is_map or not all(isinstance(word, str) and word and word == word.strip() for word in words):
         raise CorpusError(f"label map {path} must map emotions to classes (or null), one a line, like `calm: neutral`")
+    spelling = one_spelling(name for name in emotions.values() if name)
+    emotions = {word: name and spelling[name] for word, name in emotions.items()}
     return LabelMap(os.path.basename(path), "the user's own file", emotions)
 
 
@@ -110,13 +129,17 @@ def classes_under(label_map: LabelMap | None, dataset: datasets.Dataset) -> dict
     corpus, emotions = dataset["corpus"][0], dataset.features["emotion"].names
     if label_map is None:
         return {name: name for name in emotions}
-    class_of, prefix = {canonical("emotion", key): value for key, value in label_map.emotions.items()}, f"{corpus}/"
+
+    def key_of(word: str) -> str:
+        return canonical("emotion", word).casefold()
+
+    class_of, prefix = {key_of(word): value for word, value in label_map.emotions.items()}, f"{corpus}/"
     class_of |= {
-        canonical("emotion", key.removeprefix(prefix)): value
-        for key, value in label_map.emotions.items()
-        if key.startswith(prefix)
+        key_of(word.removeprefix(prefix)): value
+        for word, value in label_map.emotions.items()
+        if word.startswith(prefix)
     }
-    classes = {name: class_of.get(name) for name in emotions}
+    classes = {name: class_of.get(key_of(name)) for name in emotions}
     if not any(classes.values()):
         raise CorpusError(
             f"label map {label_map.name} keeps nothing of {corpus}, whose emotions are {', '.join(emotions)}; it "

@@ -5,25 +5,30 @@ How to obtain: it is the user's. Two layouts of a folder are read, as in the `au
 
 - `metadata.csv`, `.tsv`, `.jsonl` or `.parquet`, in the folder or in folders below, with a row for each file: its path
   from there, its emotion, its speaker and, where they are known, gender, session, sentence and language. Columns go by
-  the usual names (`COLUMNS`) or by those that the user gives.
+  the usual names (`COLUMNS`) or by those that the user gives. Text is UTF-8 or UTF-16; CSV may have semicolons.
 - without such a table, a folder for each emotion, the speaker (and gender, session, text) in the path, picked out by a
   regular expression with named groups, like `(?P<speaker>spk\\d+)_(?P<gender>[fm])`.
 
 A dataset of the Hub or a Parquet file, through `datasets.load_dataset`, has the same columns with its audio in one of
 them. Words for emotions and genders become the canonical ones where `label_maps.json` knows them and stay as they are
-where it does not; languages, labels and genders may be anything.
+where it does not, but that upper and lower case make no two of them; languages, labels and genders may be anything. A
+gender that is missing is that of the speaker's other files.
 
 Speakers are needed: without them nobody can keep a test speaker out of training, and a figure on clips of known
 speakers says little about others.
 
 Oddities: audio files that the table does not list are left out; files that it lists and that are not there are errors.
+Tables come from other machines: paths may have the separators of Windows, accents in the other form of Unicode (macOS
+decomposes those of file names), or lead to the files by other links.
 """
 
-import csv
+import io
 import json
 import logging
 import os
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -31,13 +36,15 @@ from pathlib import Path, PurePath
 import datasets
 import pyarrow
 import pyarrow.parquet
+from datasets.exceptions import DatasetGenerationError
 
 from . import CORPORA
-from .label_maps import canonical
+from .label_maps import canonical, gender_of, one_spelling
 from .schema import (
     AUDIO_SUFFIXES,
     EMOTIONS,
     GENDERS,
+    OTHERS,
     CorpusBuilder,
     CorpusError,
     CorpusFile,
@@ -45,8 +52,10 @@ from .schema import (
     listed,
     read_duration,
     row_features,
+    some,
     validate,
 )
+from .tables import SEPARATORS, decoded, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +99,10 @@ class OwnCorpusBuilder(CorpusBuilder):
 
     Raises:
         CorpusError: a column is missing or is one of several, nothing tells the speakers, the regular expression is
-            none, or the table cannot be read.
+            none, the table cannot be read, or a speaker has two genders.
     """
 
+    VERSION = "1.1.0"
     BUILDER_CONFIG_CLASS = OwnCorpusConfig
     corpus = "own"
     license = "the user's"
@@ -120,10 +130,12 @@ class OwnCorpusBuilder(CorpusBuilder):
                 f"{self.config.data_dir} has no metadata.csv, .tsv, .jsonl or .parquet, and no --file_pattern with a "
                 f"group (?P<speaker>...) tells the speakers. {WHY_SPEAKERS}. {self.how_to_obtain}"
             )
-        of_files = [self.fields.get(file.relative) for file in self.files]
-        usable = [fields for fields in of_files if isinstance(fields, dict)]
-        self.emotions = tuple(in_order({fields["emotion"] for fields in usable}, EMOTIONS))
-        self.genders = tuple(in_order({fields["gender"] for fields in usable} - {None}, GENDERS)) or GENDERS
+        of_files = {file.relative: self.fields.get(file.relative) for file in self.files}
+        usable = {path: fields for path, fields in of_files.items() if isinstance(fields, dict)}
+        usable = _in_agreement(usable, self.config.data_dir)
+        self.fields |= usable
+        self.emotions = tuple(in_order({fields["emotion"] for fields in usable.values()}, EMOTIONS))
+        self.genders = tuple(in_order({fields["gender"] for fields in usable.values()} - {None}, GENDERS)) or GENDERS
         return super()._info()
 
     def parse(self, path: PurePath) -> dict | None:
@@ -135,13 +147,14 @@ class OwnCorpusBuilder(CorpusBuilder):
 
     def _utterances(self) -> tuple[dict[str, tuple[CorpusFile, dict]], list[str]]:
         """See `CorpusBuilder._utterances`; files that a table lists and that are not there are problems, too."""
+
+        def state(path: str) -> str:
+            if os.path.isabs(path):
+                return f"outside of {self.config.data_dir}; link it into that folder, or write paths that lie in it"
+            return "no audio" if os.path.exists(os.path.join(self.config.data_dir, path)) else "not there"
+
         present = {file.relative for file in self.files}
-        absent = [
-            f"{path}: listed, but "
-            + ("no audio" if os.path.exists(os.path.join(self.config.data_dir, path)) else "not there")
-            for path in self.fields
-            if path not in present
-        ]
+        absent = [f"{path}: listed, but {state(path)}" for path in self.fields if path not in present]
         if absent and len(absent) == len(self.fields):
             raise CorpusError(
                 f"no file that the metadata of {self.config.data_dir} lists can be used; paths go from the folder "
@@ -156,7 +169,7 @@ class OwnCorpusBuilder(CorpusBuilder):
 
     def _from_pattern(self, relative: str) -> dict[str, str] | None:
         """What --file_pattern says of a file, under the keys of `COLUMNS`; None where it does not match."""
-        match = self.pattern.search(relative) if self.pattern else None
+        match = self.pattern.search(_composed(relative)) if self.pattern else None
         if match is None:
             return None
         groups = {kind: _text(value) for kind, value in match.groupdict().items()}
@@ -170,25 +183,42 @@ class OwnCorpusBuilder(CorpusBuilder):
         return _fields({"label": _text(PurePath(relative).parent.name), **(groups or {})}, self.corpus)
 
     def _from_tables(self) -> dict[str, dict | str]:
-        """Path inside data_dir -> what `_fields` makes of its row, of every row of every table."""
-        fields, data_dir = {}, self.config.data_dir
+        """Path as of `_listed_path` -> what `_fields` makes of its row, of every row of every table."""
+        # By what else leads there, too; a path as it is wins.
+        self.paths = {_real(file.path): file.relative for file in self.files}
+        self.paths |= {_composed(file.relative): file.relative for file in self.files}
+        self.paths |= {file.relative: file.relative for file in self.files}
+        fields = {}
         groups = {"label" if kind == "emotion" else kind for kind in (self.pattern.groupindex if self.pattern else ())}
         for file in self.metadata_files:
             names, rows = _read_table(file.path)
             columns = find_columns(names, self.config.columns, file.path, known=groups)
             folder = os.path.dirname(file.path)
             for number, row in enumerate(rows, start=1):
+                if not any(map(_text, row.values())):
+                    continue  # as spreadsheets leave them below a table
                 cells = {kind: _text(row.get(column)) for kind, column in columns.items()}
                 if cells["audio"] is None:
                     raise CorpusError(f"{file.path}, row {number}: no file in column {columns['audio']}")
-                # Absolute paths are taken as well, and names that begin with a space.
-                name, as_written = cells.pop("audio"), str(row[columns["audio"]])
-                name = as_written if os.path.lexists(os.path.join(folder, as_written)) else name
-                relative = os.path.relpath(os.path.join(folder, name), data_dir).replace(os.sep, "/")
+                del cells["audio"]  # as it is written: spaces may be part of a name
+                relative = self._listed_path(folder, str(row[columns["audio"]]))
                 of_row = _fields(cells | (self._from_pattern(relative) or {}), self.corpus)
                 if fields.setdefault(relative, of_row) != of_row:
                     raise CorpusError(f"{file.path}, row {number}: {relative} is listed before, and otherwise")
         return fields
+
+    def _listed_path(self, folder: str, name: str) -> str:
+        """Path inside data_dir of what a table in `folder` names, or an absolute path where that lies outside."""
+        paths = [os.path.join(folder, written) for written in (name, name.strip(), name.strip().replace("\\", "/"))]
+        data_dir = self.config.data_dir
+        for path in paths:
+            relative = _relative(path, data_dir)
+            for key in (relative, _composed(relative), _real(path)):
+                if key in self.paths:
+                    return self.paths[key]
+        path = paths[1]
+        inside = [_relative(path, data_dir), _relative(_real(path), _real(data_dir))]
+        return next((each for each in inside if each.split("/")[0] != ".."), os.path.normpath(path))
 
 
 def load_dataset_rows(
@@ -219,7 +249,8 @@ def load_dataset_rows(
         the dataset, sorted by utterance_id, and what was left out, with the reasons.
 
     Raises:
-        CorpusError: the dataset cannot be loaded, columns are missing, or rows cannot be used; it lists all of them.
+        CorpusError: the dataset cannot be loaded, columns are missing, a speaker has two genders, or rows cannot be
+            used; it lists all of them.
     """
     _check_corpus_name(corpus_name)
     is_file = Path(dataset_name).is_file()
@@ -230,9 +261,7 @@ def load_dataset_rows(
         dataset = datasets.concatenate_datasets([loaded[name] for name in sorted(loaded)])
     except Exception as error:
         # Whatever the readers of a dozen formats and the Hub's client raise: none of it is ours to tell apart.
-        raise CorpusError(
-            f"--dataset_name {dataset_name} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
+        raise CorpusError(f"--dataset_name {dataset_name} cannot be loaded: {_why(error, dataset_name)}") from error
     audio_like = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Audio)]
     if set(dataset.features) == set(row_features(EMOTIONS)):
         dataset = _with_audio(dataset, "audio", dataset_name)
@@ -265,7 +294,7 @@ def load_dataset_rows(
             problems.append(f"row {number}: {error}")
     if problems and not skip_bad_files or not rows:
         raise CorpusError(f"{len(problems)} rows of {dataset_name} cannot be used:\n{listed(problems)}")
-    kept = list(rows.values())
+    kept = list(_in_agreement({f"row {number}": row for number, row in rows.items()}, str(dataset_name)).values())
     emotions = in_order({row["emotion"] for row in kept}, EMOTIONS)
     genders = in_order({row["gender"] for row in kept} - {None}, GENDERS) or list(GENDERS)
     values = {
@@ -286,6 +315,21 @@ def load_dataset_rows(
     dataset = dataset.select_columns(list(features))
     validate(dataset)
     return _sorted(dataset), problems
+
+
+def _why(error: Exception, dataset_name: str | os.PathLike) -> str:
+    """Why `load_dataset` failed, with the remedy where it is known."""
+    if type(error) is DatasetGenerationError and error.__cause__:
+        error = error.__cause__  # the error itself says nothing but that there was one
+    reason = f"{type(error).__name__}: {error}"
+    if not (isinstance(error, ImportError) and "torchcodec" in reason):
+        return reason
+    is_folder = Path(dataset_name).is_dir()
+    fetch = "" if is_folder else f"fetch it (hf download {dataset_name} --repo-type dataset --local-dir DIR) and "
+    return (
+        f"{reason} Its audio lies in files, for which `datasets` needs torchcodec; one in Parquet needs none. Without "
+        f"torchcodec, {fetch}read it by --corpus own --data_dir {dataset_name if is_folder else 'DIR'}"
+    )
 
 
 def _with_audio(dataset: datasets.Dataset, column: str, dataset_name: str | os.PathLike) -> datasets.Dataset:
@@ -358,13 +402,49 @@ def _fields(cells: Mapping[str, str | None], corpus: str) -> dict | str:
         return "what is said of it is not valid UTF-8"
     fields = {
         "speaker": cells["speaker"],
-        "gender": canonical("gender", cells["gender"]) if cells.get("gender") else None,
+        "gender": gender_of(cells.get("gender")),
         "emotion": canonical("emotion", cells["label"]),
         "source_label": cells["label"],
         "session_id": f"{corpus}/{cells['session']}" if cells.get("session") else None,
         "text_id": cells.get("text"),
     }
     return fields | ({"language": cells["language"]} if cells.get("language") else {})
+
+
+def _in_agreement(rows: Mapping[str, dict], source: str) -> dict[str, dict]:
+    """The fields of files or rows with one spelling of every word, and with each speaker's one gender.
+
+    Args:
+        rows: what the file or row is called -> its fields, as of `_fields`.
+        source: what they are from, for messages.
+
+    Raises:
+        CorpusError: speakers have two genders; all of them are listed.
+    """
+    emotions = one_spelling(fields["emotion"] for fields in rows.values())
+    genders = one_spelling(fields["gender"] for fields in rows.values() if fields["gender"])
+    known = defaultdict(lambda: defaultdict(list))  # speaker -> gender -> files or rows
+    for name, fields in rows.items():
+        if fields["gender"] and fields["speaker"] != OTHERS:
+            known[fields["speaker"]][genders[fields["gender"]]].append(name)
+    problems = [
+        f"speaker {speaker!r} is " + " and ".join(f"{gender} in {some(names)}" for gender, names in of_speaker.items())
+        for speaker, of_speaker in known.items()
+        if len(of_speaker) > 1
+    ]
+    if problems:
+        raise CorpusError(
+            f"{source}: these speakers have more than one gender; correct their rows, or give two people two names:\n"
+            f"{listed(problems)}"
+        )
+    return {
+        name: fields
+        | {
+            "emotion": emotions[fields["emotion"]],
+            "gender": next(iter(known.get(fields["speaker"], ())), genders.get(fields["gender"])),
+        }
+        for name, fields in rows.items()
+    }
 
 
 def _check_corpus_name(name: str) -> None:
@@ -400,21 +480,39 @@ def _read_table(path: str) -> tuple[list[str], list[dict]]:
         if suffix == ".parquet":
             table = pyarrow.parquet.ParquetFile(path).read()
             return table.column_names, table.to_pylist()
-        with open(path, encoding="utf-8-sig", newline="") as lines:
-            if suffix == ".jsonl":
-                rows = [json.loads(line) for line in lines if line.strip()]
-                if not all(isinstance(row, dict) for row in rows):
-                    raise ValueError("a line is not an object, like {...}")
-                return list(dict.fromkeys(name for row in rows for name in row)), rows
-            reader = csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
-            rows = []
-            for row in reader:
-                if any(row.pop(None, ())):
-                    raise ValueError(f"line {reader.line_num} has more cells than there are columns; quote commas")
-                rows.append(row)
-            return list(reader.fieldnames or ()), rows
-    except (OSError, ValueError, RecursionError, csv.Error, pyarrow.ArrowException) as error:
+        content = Path(path).read_bytes()
+        if suffix == ".jsonl":
+            rows = [json.loads(line) for line in io.StringIO(decoded(content), newline="") if line.strip()]
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError("a line is not an object, like {...}")
+            return list(dict.fromkeys(name for row in rows for name in row)), rows
+        (_, names), *lines = read_table(content, "\t" if suffix == ".tsv" else SEPARATORS)
+        for number, cells in lines:
+            if any(cell.strip() for cell in cells[len(names) :]):
+                raise ValueError(
+                    f"line {number} has more cells than there are columns; quote those that hold separators"
+                )
+        return names, [dict(zip(names, cells)) for _, cells in lines]
+    except (OSError, ValueError, RecursionError, pyarrow.ArrowException) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error
+
+
+def _relative(path: str, folder: str) -> str:
+    """The path from a folder, with forward slashes."""
+    return os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def _real(path: str) -> str:
+    """Where the links of a path lead."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # text that no path can be
+        return path
+
+
+def _composed(text: str) -> str:
+    """Text with each accent in its letter, however it was typed or named."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _text(value: object) -> str | None:
@@ -423,4 +521,4 @@ def _text(value: object) -> str | None:
         if value != value:
             return None
         value = int(value) if value.is_integer() else value  # whole numbers beside empty cells come as floats
-    return None if value is None else str(value).strip() or None
+    return None if value is None else _composed(str(value)).strip() or None

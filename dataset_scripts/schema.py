@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ MAX_DURATION_S = 300  # of an utterance; features of hours would not fit into me
 FRAMES_AT_A_TIME = 2**20  # decoded: a header may promise more than there is
 SCHEMA_VERSION = 2  # part of the cache key: raise it when the features or the way rows are made change
 MAX_LISTED = 20  # problems spelt out in one error message
+MAX_PLACES = 5  # lines or files spelt out for one problem
 CUT = f"an utterance lasts at most {MAX_DURATION_S} s: cut the file into utterances"
 LEFT_OUT_FILE = "left_out_files.json"  # beside a prepared table
 
@@ -101,6 +102,12 @@ def listed(problems: list[str]) -> str:
     if len(problems) > MAX_LISTED:
         lines.append(f"  ... and {len(problems) - MAX_LISTED} more")
     return "\n".join(lines)
+
+
+def some(places: Sequence[object]) -> str:
+    """The first `MAX_PLACES` places of one problem, like "4, 7 and 12 more"."""
+    more = f" and {len(places) - MAX_PLACES} more" if len(places) > MAX_PLACES else ""
+    return ", ".join(map(str, places[:MAX_PLACES])) + more
 
 
 def _is_utf8(text: str) -> bool:

@@ -43,6 +43,7 @@ RUN_FILE = "run.yaml"  # the arguments of a run, in its folder: `run_ser.py run.
 LOG_FILE = "suite.log"
 KEYS = {"output_dir", "arguments", "corpora", "presets", "seeds"}
 DEFAULT_SEED = 42
+VARIABLE = re.compile(r"\$(\w+|\{\w+\})", re.ASCII)  # as os.path.expandvars knows it
 POLL_S = 2.0  # how often the folds that are complete are counted
 
 
@@ -94,14 +95,17 @@ def read_suite(path: str | Path) -> list[Run]:
     The runs of a suite file, row by row, seed by seed, corpus by corpus: the table fills from the top.
 
     Raises:
-        SuiteError: no such file, not YAML, unknown or missing keys, an environment variable that is not set.
+        SuiteError: no such file, not YAML, unknown or missing keys, something else than a key takes, an environment
+            variable that is not set.
     """
     path = Path(path)
     if not path.is_file():
         raise SuiteError(f"There is no suite file {path}.")
     try:
         suite = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path} is not UTF-8 ({error}); save it as UTF-8.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SuiteError(f"{path} is not YAML: {error}") from error
     if not isinstance(suite, dict):
         raise SuiteError(f"{path} must hold the keys {', '.join(sorted(KEYS))}.")
@@ -114,17 +118,23 @@ def read_suite(path: str | Path) -> list[Run]:
     if missing:
         raise SuiteError(f"{path}: lacks {', '.join(missing)}.")
     corpora, presets = (_table(path, suite, key) for key in ("corpora", "presets"))
-    common = suite.get("arguments") or {}
+    common, output_dir = suite.get("arguments") or {}, suite["output_dir"]
+    if not isinstance(common, dict):
+        raise SuiteError(f"{path}: arguments: {common!r} does not map names to arguments of run_ser.py.")
+    if not isinstance(output_dir, str):
+        raise SuiteError(f"{path}: output_dir: {output_dir!r} is not text; put a folder's name in quotes.")
     runs = []
     for preset, row in presets.items():
-        row = {"preset": preset, **row}
         seeds = row.pop("seeds", suite.get("seeds", [DEFAULT_SEED]))
         if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
             raise SuiteError(f"{path}: seeds of {preset}: {seeds!r} is not a list of whole numbers, like [42, 43].")
         for seed in seeds:
             for corpus, column in corpora.items():
-                arguments = _expanded(path, {**common, **column, **row, "seed": seed})
-                folder = Path(_expanded(path, suite["output_dir"])) / corpus / preset / f"seed_{seed}"
+                arguments = {**common, **column, "preset": preset, **row, "seed": seed}
+                if arguments.get("model_name_or_path") and "preset" not in row:
+                    del arguments["preset"]  # a model brings its own, and run_ser.py refuses another
+                arguments = _expanded(path, arguments)
+                folder = Path(_expanded(path, output_dir)) / corpus / preset / f"seed_{seed}"
                 runs.append(Run(corpus, preset, seed, folder, _num_folds(path, corpus, arguments), arguments))
     return runs
 
@@ -133,6 +143,11 @@ def _table(path: Path, suite: dict, key: str) -> dict[str, dict]:
     """The columns or rows by name; a list names presets without further arguments."""
     table = suite[key]
     if isinstance(table, list) and key == "presets":
+        wrong = [name for name in table if not isinstance(name, str)]
+        if wrong:
+            raise SuiteError(
+                f"{path}: presets: {wrong[0]!r} is not the name of a preset; rows with arguments go without the dash."
+            )
         table = dict.fromkeys(table)
     if not isinstance(table, dict) or not table:
         raise SuiteError(f"{path}: {key} must map names to arguments of run_ser.py.")
@@ -154,15 +169,15 @@ def _expanded(path: Path, value):
     if not isinstance(value, str):
         return value
     expanded = os.path.expanduser(os.path.expandvars(value))
-    if "$" in expanded:
+    if VARIABLE.search(expanded):  # what is left of them: a `$` alone ends many a regular expression
         raise SuiteError(f"{path}: {value}: there is no such environment variable; set it, or write the path itself.")
     return expanded
 
 
 def _num_folds(path: Path, corpus: str, arguments: dict) -> int:
     names = arguments.get("corpus")
-    name = names if isinstance(names, str) else names[0] if names and len(names) == 1 else None
-    known = STANDARD_FOLDS.get(name, {}).get(arguments.get("protocol", "speakers"))
+    name = names[0] if isinstance(names, list) and len(names) == 1 else names
+    known = STANDARD_FOLDS.get(str(name), {}).get(str(arguments.get("protocol", "speakers")))
     num_folds = arguments.get("num_folds", known)
     if not isinstance(num_folds, int) or num_folds < 1:
         raise SuiteError(f"{path}: corpora: {corpus}: say num_folds, a whole number: the cells are counted by it.")
@@ -244,6 +259,9 @@ class Suite:
             self._fail(run, None, message)
 
     def _fail(self, run: Run, fold: int | None, message: str) -> None:
+        there_are = re.match(r"--folds .*: there are (\d+) folds", message)
+        if there_are:  # part of a corpus, say: the suite cannot know, since it reads none
+            message += f" The suite counts {run.num_folds}: give {run.corpus} num_folds: {there_are[1]} in its file."
         self.failures[run, fold] = message
         self._bar.write(f"failed: {cell_name(run, fold)}: {message}")
 

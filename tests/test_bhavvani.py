@@ -164,7 +164,7 @@ def test_separators_and_encodings(encoding, separator, newline):
 
 
 def test_other_encodings_are_refused():
-    with pytest.raises(CorpusError, match="not UTF-8.*save it as CSV in UTF-8"):
+    with pytest.raises(CorpusError, match="not UTF-8.*save it as UTF-8"):
         read_annotation("clip,emotion,speaker,gender\ntrain_1,Anger,Mäya,F".encode("latin-1"))
 
 
@@ -179,7 +179,7 @@ def test_lines_that_agree_may_repeat():
 
 
 def test_a_missing_gender():
-    clips = read("a,Anger,Maya,", "b,Anger,maya,F", "c,Anger,Doctor,nan", "d,Anger,Sahil")
+    clips = read("a,Anger,Maya,", "b,Anger,maya,F", "c,Anger,Doctor,N/A", "d,Anger,Sahil")
     assert [clips[clip]["gender"] for clip in "abcd"] == ["female", "female", None, None]
 
 

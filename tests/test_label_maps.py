@@ -18,6 +18,8 @@ from dataset_scripts.label_maps import (
     default_label_map,
     emotion_counts,
     find_label_map,
+    gender_of,
+    one_spelling,
     with_labels,
 )
 from dataset_scripts.schema import in_order, row_features, validate
@@ -213,7 +215,9 @@ def test_every_word_has_one_meaning():
         ("emotion", "Contempt", "contempt"),
         ("emotion", "Calm", "calm"),
         ("emotion", "SURPRISE", "surprise"),
+        ("emotion", "Cole\u0300re", "anger"),  # as macOS names folders
         ("emotion", " Weltschmerz ", "Weltschmerz"),
+        ("emotion", "Ne\u0301", "N\u00e9"),
         ("emotion", "m", "m"),
         ("gender", "F", "female"),
         ("gender", "Male", "male"),
@@ -224,6 +228,18 @@ def test_every_word_has_one_meaning():
 )
 def test_canonical(kind, word, name):
     assert canonical(kind, word) == name
+
+
+def test_genders_that_nobody_knows():
+    unknown = ["NA", "nan", "Unknown", "n/a", "NONE", "null", "-", "?", "", " ", None]
+    assert [gender_of(word) for word in unknown] == [None] * len(unknown)
+    assert [gender_of(word) for word in ("W", "Man", "Nonbinary")] == ["female", "male", "Nonbinary"]
+
+
+def test_one_spelling():
+    assert one_spelling(["Stressed", "STRESSED", "Élan", "élan", "x"]) == {
+        **{"Stressed": "Stressed", "STRESSED": "Stressed", "Élan": "élan", "élan": "élan", "x": "x"}
+    }
 
 
 @settings(derandomize=True, deadline=None)
@@ -261,6 +277,11 @@ def test_own_files(map_file, name, content):
     for given_name in (path, str(path)):
         found = find_label_map(given_name)
         assert found == LabelMap(name, "the user's own file", {"calm": "neutral", "neutral": "neutral", "fear": None})
+
+
+def test_classes_that_differ_in_case_are_one(map_file):
+    path = map_file("calm: Neutral\nneutral: neutral\nfear:\nzeal: HIGH\n")
+    assert find_label_map(path).emotions == {"calm": "neutral", "neutral": "neutral", "fear": None, "zeal": "HIGH"}
 
 
 def test_home_folder(map_file, monkeypatch):
@@ -354,6 +375,9 @@ def test_keys_of_a_corpus_win():
         # Words that are known stand for the emotion.
         ({"angry": "x", "neu": "y"}, {"anger": "x", "neutral": "y"}),
         ({"tiny/Angry": "x", "anger": "y"}, {"anger": "x"}),
+        # Upper and lower case are the same, known or not.
+        ({"Zeal": "x"}, {"zeal": "x"}),
+        ({"tiny/ZEAL": "x", "zeal": "y"}, {"zeal": "x"}),
     ):
         nothing = dict.fromkeys(dataset.features["emotion"].names)
         assert classes_under(LabelMap("m", "", emotions), dataset) == nothing | expected

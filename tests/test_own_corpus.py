@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import shutil
+import sys
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import datasets
@@ -176,11 +178,30 @@ def test_csv_as_spreadsheets_write_it(folder, load, refusal):
     write('file_name,emotion,speaker_id,sentence\na.wav,angry,007,"oh, no"\n')
     assert load()["text_id"][:] == ["oh, no"]
     write("file_name,emotion,speaker_id,sentence\na.wav,angry,007,oh, no\n")
-    assert "metadata.csv cannot be read: line 2 has more cells than there are columns; quote commas" in refusal()
+    assert "metadata.csv cannot be read: line 2 has more cells than there are columns; quote those that" in refusal()
     write("file_name,emotion,speaker_id,gender\na.wav,angry,007\n")  # a row may end early
     assert load()["gender"][:] == [None]
-    write("file_name;emotion;speaker_id\na.wav;angry;007\n")
-    assert "no column for the audio" in refusal() and "found file_name;emotion;speaker_id" in refusal()
+    write("file_name,emotion,speaker_id\na.wav,angry,007\n,,\n , ,,\n,,\n")  # below the table, cells that were emptied
+    assert load()["speaker_id"][:] == ["own/007"]
+    write("file_name;emotion;speaker_id;sentence\na.wav;angry;007;oh, no\n")
+    assert load()["text_id"][:] == ["oh, no"]
+    write("file_name;emotion;speaker_id\na.wav;angry;007;oh\n")
+    assert "line 2 has more cells than there are columns" in refusal()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_utf16(folder, load, suffix):
+    path = folder / f"metadata.{suffix}"
+    write_table(path, [("a.wav", "colère", "Zoë", "f")])
+    path.write_bytes(path.read_text("utf-8").encode("utf-16"))
+    dataset = load()
+    assert (dataset["speaker_id"][:], dataset.features["emotion"].names) == (["own/Zoë"], ["anger"])
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_empty_rows(folder, load, suffix):
+    write_table(folder / f"metadata.{suffix}", [ROWS[0], (None, None, "", " ")])
+    assert load()["utterance_id"][:] == ["own/a"]
 
 
 def test_numbers_of_parquet_and_jsonl(folder, load):
@@ -197,9 +218,9 @@ def test_numbers_of_parquet_and_jsonl(folder, load):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("metadata.csv", b"", "has no column for the audio"),
-        ("metadata.csv", "file_name,emotion,speaker_id\na.wav,x,é\n".encode("latin-1"), "'utf-8' codec can't decode"),
-        ("metadata.csv", "file_name,emotion,speaker_id\na.wav,x,1\n".encode("utf-16"), "'utf-8' codec can't decode"),
+        ("metadata.csv", b"", "it is empty"),
+        ("metadata.csv", "file_name,emotion,speaker_id\na.wav,x,é\n".encode("latin-1"), "save it as UTF-8"),
+        ("metadata.csv", "file_name,emotion,speaker_id\na.wav,x,1\n".encode("utf-16")[:-1], "save it as UTF-8"),
         ("metadata.csv", b'file_name,"' + b"x" * 200_000, "field larger than field limit"),
         ("metadata.jsonl", b'{"file_name": "a.wav"', "Expecting"),
         ("metadata.jsonl", b'{"file_name": "a.wav"}\n3\n', "a line is not an object"),
@@ -316,9 +337,54 @@ def test_files_that_are_not_there(folder, refusal):
     shutil.copy(folder / "a.wav", folder.parent / "outside.wav")
     for name in ("../outside.wav", "sub/../../outside.wav", str(folder.parent / "outside.wav")):
         write_table(folder / "metadata.csv", [ROWS[0], (name, "sad", "1", "")])
-        assert "../outside.wav: listed, but no audio" in refusal()
+        assert f"{folder.parent / 'outside.wav'}: listed, but outside of {folder}; link it into that" in refusal()
     write_table(folder / "metadata.csv", [ROWS[0], ("", "sad", "1", "")])
     assert refusal() == f"{folder / 'metadata.csv'}, row 2: no file in column file_name"
+
+
+def test_paths_of_other_machines(folder, load, refusal, tmp_path):
+    """Through other links, with the separators of Windows, with spaces around or inside."""
+    write_clips(folder, " d.wav")
+    (tmp_path / "elsewhere").mkdir()
+    write_clips(tmp_path / "elsewhere", "e.wav")
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(folder)
+    names = [
+        str(folder / "a.wav"),
+        " sub\\b.wav ",
+        ".\\sub\\c.flac.wav",
+        " d.wav",
+        str(tmp_path / "elsewhere" / "e.wav"),
+    ]
+    write_table(folder / "metadata.csv", [(name, "sad", "1", "f") for name in names])
+    expected = ["own/ d", "own/a", "own/more/e", "own/sub/b", "own/sub/c.flac"]
+    for data_dir in (folder, tmp_path / "link"):
+        assert load(data_dir)["utterance_id"][:] == expected
+    write_table(folder / "metadata.csv", [ROWS[0], (str(folder / "gone.wav"), "sad", "1", "f")])
+    assert "\n  gone.wav: listed, but not there\n" in refusal(tmp_path / "link")
+    # A name with a backslash is found before a folder.
+    write_clips(folder, "sub\\b.wav")
+    write_table(folder / "metadata.csv", [("sub\\b.wav", "sad", "1", "f")])
+    assert load()["utterance_id"][:] == ["own/sub\\b"]
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_accents_as_macos_writes_them(tmp_path, load, on_disk, in_table):
+    on_disk, in_table = (
+        {word: unicodedata.normalize(form, word) for word in ("Colère", "Zoë")} for form in (on_disk, in_table)
+    )
+    data = tmp_path / "accents"
+    write_clips(data, f"{on_disk['Colère']}/{on_disk['Zoë']}_1.wav", f"{on_disk['Colère']}/{on_disk['Zoë']}_2.wav")
+    rows = [(f"{in_table['Colère']}/{in_table['Zoë']}_1.wav", in_table["Colère"], in_table["Zoë"], "")]
+    rows += [(f"{on_disk['Colère']}/{on_disk['Zoë']}_2.wav", "Colère", "Zoë", "f")]
+    write_table(data / "metadata.csv", rows)
+    tables = load(data)
+    (data / "metadata.csv").unlink()
+    folders = load(data, file_pattern="(?P<speaker>Zoë)")
+    for dataset in (tables, folders):
+        assert dataset.features["emotion"].names == ["anger"] and dataset["source_label"][:] == ["Colère"] * 2
+        assert dataset["speaker_id"][:] == ["own/Zoë"] * 2
+        assert [Path(audio["path"]).parent.name for audio in dataset["audio"]] == [on_disk["Colère"]] * 2
 
 
 def test_the_same_bad_row_twice(folder, refusal):
@@ -333,9 +399,25 @@ def test_unlisted_audio_is_left_out_with_a_word(folder, load, caplog):
     assert "own: 2 files left out (not listed in the metadata), e.g. sub/b.wav" in caplog.text
 
 
-def test_a_speaker_of_two_genders(folder, refusal):
+def test_a_speaker_of_two_genders(folder, refusal, load):
     write_table(folder / "metadata.csv", [("a.wav", "sad", "1", "f"), ("sub/b.wav", "sad", "1", "m")])
-    assert "own/1: more than one gender" in refusal()
+    assert refusal() == (
+        f"{folder}: these speakers have more than one gender; correct their rows, or give two people two names:\n"
+        "  speaker '1' is female in a.wav and male in sub/b.wav"
+    )
+    # But nobody knows who the others are.
+    write_table(folder / "metadata.csv", [("a.wav", "sad", "others", "f"), ("sub/b.wav", "sad", "others", "m")])
+    assert load()["gender"][:] == [0, 1]
+
+
+def test_a_missing_gender_is_that_of_the_speakers_other_files(folder, load):
+    write_clips(folder, "d.wav", "e.wav")
+    rows = [("a.wav", "sad", "1", ""), ("sub/b.wav", "sad", "1", "m"), ("sub/c.flac.wav", "sad", "2", "NA")]
+    rows += [("d.wav", "sad", "others", "f"), ("e.wav", "sad", "others", "")]
+    write_table(folder / "metadata.csv", rows)
+    dataset = load()
+    assert dataset["utterance_id"][:] == ["own/a", "own/d", "own/e", "own/sub/b", "own/sub/c.flac"]
+    assert dataset["gender"][:] == [1, 0, None, 1, None]
 
 
 def test_text_that_is_not_unicode(folder, refusal):
@@ -359,6 +441,9 @@ def test_text_that_is_not_unicode(folder, refusal):
         (["", "", " ", ""], ["female", "male"], [None] * 4),
         (["nonbinary", "f", "Agender", ""], ["female", "Agender", "nonbinary"], [2, 0, 1, None]),
         (["x", "x", "y", "m"], ["male", "x", "y"], [1, 1, 2, 0]),
+        (["Agender", "agender", "AGENDER", "f"], ["female", "agender"], [1, 1, 1, 0]),
+        (["NA", "nan", "Unknown", "n/a"], ["female", "male"], [None] * 4),
+        (["none", "NULL", "-", "?"], ["female", "male"], [None] * 4),
     ],
 )
 def test_gender_words(tmp_path, load, words, names, values):
@@ -381,6 +466,22 @@ def test_labels_nobody_knows_stay(folder, load):
     assert dataset.features["emotion"].names == ["boredom", "Schadenfreude", "日本"]
     assert dataset["emotion"][:] == [1, 0, 2]
     assert dataset["source_label"][:] == ["Schadenfreude", "boredem", "日本"]
+
+
+def test_upper_and_lower_case_make_one_class(folder, load):
+    words = ["STRESSED", "stressed", "Stressed"]
+    names = ["a.wav", "sub/b.wav", "sub/c.flac.wav"]
+    for _ in range(3):  # whichever comes first
+        words = words[1:] + words[:1]
+        write_table(folder / "metadata.csv", [(name, word, "1", "") for name, word in zip(names, words)])
+        dataset = load()
+        assert dataset.features["emotion"].names == ["stressed"] and dataset["source_label"][:] == words
+    write_table(folder / "metadata.csv", [(name, word, "1", "") for name, word in zip(names, words[1:] + ["calm"])])
+    label_map = folder.parent / "map.yaml"
+    label_map.write_text("STRESSED: Tense\ncalm: tense\n")
+    assert load_corpora(["own"], [folder], cache_dir=folder.parent / "cache", label_map=label_map).counts_after == {
+        "own": {"tense": 3}
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -654,6 +755,15 @@ def test_parquet_file(rows_of):
     assert dataset.features["gender"].names == ["male"]
 
 
+def test_genders_of_a_dataset(rows_of):
+    columns = {"emotion": ["Stressed", "stressed", "sad"], "speaker": ["1", "1", "2"], "gender": ["", "f", "NA"]}
+    dataset, _ = rows_of(dataset_of(columns))
+    assert dataset["gender"][:] == [0, 0, None] and dataset.features["gender"].names == ["female"]
+    assert dataset.features["emotion"].names == ["sadness", "stressed"] and dataset["emotion"][:] == [1, 1, 0]
+    with pytest.raises(CorpusError, match="rows.parquet: .*\n  speaker '1' is male in row 0 and female in row 1$"):
+        rows_of(dataset_of({**columns, "gender": ["m", "f", ""]}))
+
+
 def test_class_labels_and_numbers(rows_of):
     dataset, _ = rows_of(
         dataset_of(
@@ -761,3 +871,22 @@ def test_dataset_that_cannot_be_loaded(tmp_path, monkeypatch):
     for name in ("nobody/nothing", tmp_path / "bad.parquet", tmp_path / "empty", ""):
         with pytest.raises(CorpusError, match="--dataset_name .* cannot be loaded: "):
             load_dataset_rows(str(name), cache_dir=tmp_path / "cache")
+
+
+def test_a_dataset_of_audio_files(folder, tmp_path, monkeypatch):
+    """`datasets` needs torchcodec for them and says so in the cause of its error only."""
+    monkeypatch.setitem(sys.modules, "torchcodec.encoders", None)
+    write_table(folder / "metadata.csv")
+
+    def message(name):
+        with pytest.raises(CorpusError) as error:
+            load_dataset_rows(name, cache_dir=tmp_path / "cache")
+        return str(error.value)
+
+    said = message(str(folder))
+    assert said.startswith(f"--dataset_name {folder} cannot be loaded: ImportError: To support encoding audio data, ")
+    assert said.endswith(f"Without torchcodec, read it by --corpus own --data_dir {folder}")
+    load_dataset = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, **options: load_dataset(str(folder), **options))
+    fetch = "fetch it (hf download me/clips --repo-type dataset --local-dir DIR)"
+    assert message("me/clips").endswith(f"torchcodec, {fetch} and read it by --corpus own --data_dir DIR")

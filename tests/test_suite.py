@@ -12,6 +12,7 @@ import pytest
 import yaml
 from tiny_runs import write_ravdess
 
+import run_ser
 from ser_protocol.statistics import read_predictions
 from ser_protocol.suite import Suite, SuiteError, cells_of, main, read_suite, status
 
@@ -113,11 +114,46 @@ def test_the_runs_of_a_file(tmp_path, monkeypatch):
         ({"presets": {"a": ["mfcc"]}}, r"presets: a: \['mfcc'\] does not map names"),
         ({"presets": {"a": {"output_dir": "x"}}}, "presets: a: output_dir is the suite's to give"),
         ({"seeds": 42}, "seeds of a: 42 is not a list"),
+        ({"arguments": ["a", "b"]}, r"arguments: \['a', 'b'\] does not map names"),
+        ({"arguments": "num_folds"}, "arguments: 'num_folds' does not map names"),
+        ({"output_dir": 2024}, "output_dir: 2024 is not text; put a folder's name in quotes"),
+        (
+            {"presets": [{"a": {"seeds": [1]}}]},
+            r"presets: \{'a': .*\} is not the name of a preset; rows with arguments",
+        ),
+        ({"corpora": {"own": {"corpus": 3}}}, "corpora: own: say num_folds"),
+        ({"corpora": {"own": {"corpus": "emodb", "protocol": ["loso"]}}}, "corpora: own: say num_folds"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_by_what_is_wrong(tmp_path, suite, message):
     with pytest.raises(SuiteError, match=message):
         read_suite(write(tmp_path, **suite))
+
+
+def test_a_dollar_that_names_no_variable_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA", "/data")
+    pattern = r"(?P<speaker>s\d+)_\d+[.]wav$"
+    own = {"corpus": "own", "data_dir": "${DATA}/x", "file_pattern": pattern, "num_folds": 2}
+    [run] = read_suite(write(tmp_path, corpora={"own": own}, presets=["a"]))
+    assert run.arguments["file_pattern"] == pattern and run.arguments["data_dir"] == "/data/x"
+    for name in ("$NOT_SET_AT_ALL", "${NOT_SET_AT_ALL}"):
+        with pytest.raises(SuiteError, match="there is no such environment variable"):
+            read_suite(write(tmp_path, corpora={"own": {**own, "data_dir": name}}))
+
+
+def test_a_row_of_a_model_gets_no_preset(tmp_path):
+    rows = {
+        "tuned": {"model_name_or_path": "m"},
+        "both": {"model_name_or_path": "m", "preset": "paper"},
+        "paper": None,
+    }
+    runs = read_suite(write(tmp_path, corpora={"one": CORPORA["one"]}, presets=rows))
+    assert [run.arguments.get("preset") for run in runs] == [None, "paper", "paper"]  # run_ser.py refuses the second
+    assert runs[0].folder == Path("out/one/tuned/seed_42")
+    [run] = read_suite(
+        write(tmp_path, arguments={"model_name_or_path": "m"}, corpora={"one": CORPORA["one"]}, presets=["a"])
+    )
+    assert "preset" not in run.arguments
 
 
 def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
@@ -147,6 +183,12 @@ def test_a_file_that_is_no_suite(tmp_path):
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(SuiteError, match="must hold the keys"):
         read_suite(tmp_path / "list.yaml")
+    (tmp_path / "latin.yaml").write_bytes("output_dir: é\n".encode("latin-1"))
+    with pytest.raises(SuiteError, match="latin.yaml is not UTF-8 .*; save it as UTF-8"):
+        read_suite(tmp_path / "latin.yaml")
+    (tmp_path / "date.yaml").write_text("output_dir: 2001-99-99\n")
+    with pytest.raises(SuiteError, match="date.yaml is not YAML"):
+        read_suite(tmp_path / "date.yaml")
     (tmp_path / "part.yaml").write_text("corpora: {}\n")
     with pytest.raises(SuiteError, match="lacks output_dir, presets"):
         read_suite(tmp_path / "part.yaml")
@@ -250,6 +292,17 @@ def test_a_run_that_fails_whatever_the_fold_is_given_up(tmp_path, stand_in, monk
         ("two", "a", 1),
     ]
     assert [folds for folder, folds in stand_in() if folder == "out/one/a/seed_42"] == [[0, 1, 2], [1, 2]]
+
+
+def test_fewer_folds_than_the_suite_counts(tmp_path, monkeypatch):
+    """Part of a corpus has fewer folds than the whole; what run_ser.py says of it becomes a remedy."""
+    with pytest.raises(run_ser.RunError) as error:
+        run_ser.chosen_folds([None] * 2, range(3))
+    monkeypatch.setattr(Suite, "_call", lambda *_: str(error.value))
+    [run] = read_suite(write(tmp_path, corpora={"one": CORPORA["one"]}, presets=["a"]))
+    failures = Suite(cells_of([run])).run()
+    message = "--folds 2: there are 2 folds, 0 to 1. The suite counts 3: give one num_folds: 2 in its file."
+    assert failures == {(run, fold): message for fold in range(3)}
 
 
 def test_a_stopped_suite_ends_its_processes_and_goes_on_later(tmp_path, stand_in):
