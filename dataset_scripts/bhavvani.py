@@ -222,14 +222,10 @@ class BhavvaniBuilder(CorpusBuilder):
             raise CorpusError(f"{self.metadata_files[0].path}: {error}") from error
         absent = sorted(self.clips.keys() - {PurePath(file.relative).stem for file in self.files})
         if absent:
-            logger.warning(
-                "bhavvani: %d of the %d clips in %s are not here as audio, e.g. %s. Figures on a part are not figures "
-                "on the corpus.%s",
-                len(absent),
-                len(self.clips),
-                ANNOTATION,
-                absent[0],
-                f" The .mp4 files become audio by\n  {to_audio}" if videos else "",
+            self.notes.append(
+                f"bhavvani: {len(absent)} of the {len(self.clips)} clips in {ANNOTATION} are not here as audio, e.g. "
+                f"{absent[0]}. Figures on a part are not figures on the corpus."
+                + (f" The .mp4 files become audio by\n  {to_audio}" if videos else "")
             )
 
     def parse(self, path: PurePath) -> dict | None:

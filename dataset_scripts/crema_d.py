@@ -202,7 +202,8 @@ class CremaDBuilder(CorpusBuilder):
         refuse(problems, f"genders of crema_d in {self.config.data_dir}")
         changed = sorted(actor for actor in embedded.keys() & read.keys() if embedded[actor] != read[actor])
         if changed:
-            logger.warning("crema_d: %s is not the published one on actor %s", files[0].relative, ", ".join(changed))
+            actors = ", ".join(changed)
+            self.notes.append(f"crema_d: {files[0].relative} is not the published one on actor {actors}")
         return embedded | read
 
     def _read_votes(self) -> dict[str, str]:

@@ -47,11 +47,11 @@ AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg
 SAMPLING_RATES = range(1_000, 768_001)  # Hz
 MAX_DURATION_S = 300  # of an utterance; features of hours would not fit into memory
 FRAMES_AT_A_TIME = 2**20  # decoded: a header may promise more than there is
-SCHEMA_VERSION = 2  # part of the cache key: raise it when the features or the way rows are made change
+SCHEMA_VERSION = 3  # part of the cache key: raise it when the features or the way rows are made change
 MAX_LISTED = 20  # problems spelt out in one error message
 MAX_PLACES = 5  # lines or files spelt out for one problem
 CUT = f"an utterance lasts at most {MAX_DURATION_S} s: cut the file into utterances"
-LEFT_OUT_FILE = "left_out_files.json"  # beside a prepared table
+REPORT_FILE = "report.json"  # beside a prepared table: what was said and left out when it was made
 
 
 class CorpusError(ValueError):
@@ -374,6 +374,7 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
         **kwargs,
     ):
         self.skip_bad_files = skip_bad_files
+        self.notes: list[str] = []  # what to warn of whenever the table is loaded, not only when it is made
         self.files, self.metadata_files, self.other_files = [], [], Counter()
         known = [config.name for config in self.BUILDER_CONFIGS]
         if config_name is not None and config_name not in known:
@@ -404,7 +405,7 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
         )
 
     def read_metadata(self) -> None:
-        """Read `metadata_files`, before the first call of `parse`; nothing by default.
+        """Read `metadata_files`, before the first call of `parse`; nothing by default. Warnings go to `notes`.
 
         Raises:
             CorpusError: they are missing or cannot be read.
@@ -494,7 +495,7 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
                 found[name].append((file, fields))
         if skipped:
             example = _printable(skipped[0])
-            logger.warning("%s: %d files left out (%s), e.g. %s", self.corpus, len(skipped), self.left_out, example)
+            self.notes.append(f"{self.corpus}: {len(skipped)} files left out ({self.left_out}), e.g. {example}")
         others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.other_files.items()))
         if not found:
             raise CorpusError(
@@ -524,13 +525,16 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
                 kept[name] = (first, fields)
         if copies:
             example = _printable(copies[0])
-            logger.warning("%s: %d identical copies left out, e.g. %s", self.corpus, len(copies), example)
+            self.notes.append(f"{self.corpus}: {len(copies)} identical copies left out, e.g. {example}")
         return kept
 
     @property
     def left_out_files(self) -> list[str]:
         """The files that a prepared corpus goes without, each with the reason; empty unless bad files are skipped."""
-        return json.loads(Path(self.cache_dir, LEFT_OUT_FILE).read_text(encoding="utf-8"))
+        return self._report()["left_out_files"]
+
+    def _report(self) -> dict[str, list[str]]:
+        return json.loads(Path(self.cache_dir, REPORT_FILE).read_text(encoding="utf-8"))
 
     def download_and_prepare(self, *args, **kwargs):
         """As in `datasets`, but a `CorpusError` comes out as itself instead of as the cause of another error."""
@@ -542,10 +546,11 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
             raise
 
     def _download_and_prepare(self, *args, **kwargs):
-        self._problems = []
+        self._problems, self.notes = [], []
         super()._download_and_prepare(*args, **kwargs)
         # Beside the table, into the folder that appears under its name when it is complete.
-        Path(self._output_dir, LEFT_OUT_FILE).write_text(json.dumps(self._problems), encoding="utf-8")
+        report = {"left_out_files": self._problems, "notes": self.notes}
+        Path(self._output_dir, REPORT_FILE).write_text(json.dumps(report), encoding="utf-8")
 
     def _listing_hash(self) -> str:
         """What a prepared table depends on: the code's versions and the listing of the files."""
@@ -574,6 +579,8 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
         dataset = dataset.cast_column("audio", datasets.Audio(sampling_rate=16000, decode=False))
         validate(dataset)
         if str(split) == "train":
+            for note in self._report()["notes"]:
+                logger.warning(note)
             self._check_counts(dataset)
         return dataset
 
