@@ -30,11 +30,12 @@ import jinja2
 import pandas as pd
 
 from . import figures
-from .calibration import calibration_scores, with_temperature
+from .calibration import calibration_scores, emotion_probabilities, with_temperature
 from .files import write_atomically
 from .metrics.ser_metrics import SCORES
 from .presets import PRESETS
 from .statistics import (
+    aligned_tables,
     bootstrap_over_speakers,
     check_predictions,
     corpus_of,
@@ -258,7 +259,8 @@ def _crossed_lines(cell: Cell) -> list[dict]:
         speakers = {metrics["fold"]: metrics.get("train_speakers") or [] for metrics in cell.metrics[seed]}
         train = {fold: " + ".join(sorted({name.split("/")[0] for name in names})) for fold, names in speakers.items()}
         tables.append(table.assign(train=table["fold"].map(train), test=corpus_of(table)))
-    classes = " ".join(name[2:] for name in tables[0].columns if name.startswith("p_"))
+    known = emotion_probabilities(tables[0])
+    classes = "; ".join(known[0] if known else sorted(set(tables[0]["emotion"])))
     lines = []
     for train, test in tables[0][["train", "test"]].drop_duplicates().itertuples(index=False):
         parts = [table[(table["train"] == train) & (table["test"] == test)] for table in tables]
@@ -354,16 +356,17 @@ def _checked(path: Path, results: dict) -> pd.DataFrame:
 
 
 def _check_same_utterances(cells: list[Cell]) -> None:
-    """All complete runs on a corpus must be of the same utterances."""
+    """All complete runs on a corpus must be of the same utterances, with the same emotions and speakers."""
     tables = [(cell, seed, table) for cell in cells for seed, table in cell.tables.items()]
     for cell, seed, table in tables[1:]:
         first, first_seed, eligible = tables[0]
         try:
-            check_predictions(table, eligible["utterance_id"])
+            aligned_tables(table, eligible)
         except ValueError as error:
             raise ReportError(
-                f"{cell.corpus}: {cell.row} {seed} and {first.row} {first_seed} were tested on different clips: "
-                f"{error} Rows are compared on the same clips: give each label map or part of a corpus its own column."
+                f"{cell.corpus}: {cell.row} {seed} and {first.row} {first_seed} were tested on different clips or "
+                f"labels: {error} Rows are compared on the same clips: give each label map or part of a corpus its "
+                "own column."
             ) from error
 
 
@@ -633,7 +636,7 @@ def _drawn_before(suite: Suite) -> dict[str, bytes]:
 def _crossed_of(suite: Suite, row: str) -> list[tuple[list[str], pd.DataFrame]]:
     """A row's lines of `Suite.crossed` for each set of classes."""
     table = suite.crossed[suite.crossed["row"] == row]
-    return [(classes.split(), lines) for classes, lines in table.groupby("classes")]
+    return [(classes.split("; "), lines) for classes, lines in table.groupby("classes")]
 
 
 def _scaled_by_temperature(cell: Cell) -> pd.DataFrame | None:
@@ -733,7 +736,7 @@ def _group_rows(groups: pd.DataFrame, kind: str) -> list[list[str]] | None:
 def _crossed_rows(suite: Suite) -> list[list[str]]:
     header = ["row", "trained on", "tested on", "classes", "clips", "WA (95 %)", "UA", "WF1"]
     return [header] + [
-        [line["row"], line["train"], line["test"], str(len(line["classes"].split())), str(line["num_utterances"])]
+        [line["row"], line["train"], line["test"], str(len(line["classes"].split("; "))), str(line["num_utterances"])]
         + [_wa_with_interval(line), *(f"{line[name]:.3f}" for name in ("ua", "wf1"))]
         for _, line in suite.crossed.iterrows()
     ]

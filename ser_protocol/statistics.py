@@ -73,12 +73,12 @@ def pooled_scores(tables):
         `dict`: `wa`, `ua`, `wf1`, `macro_f1` of the emotion and `gender_wa`, the accuracy of the gender over the clips
         that have a gender label, or `None` if none has or a model predicts no gender.
     """
-    return _over_seeds(_aligned(tables)[0], np.mean)
+    return _over_seeds(aligned_tables(tables)[0], np.mean)
 
 
 def seed_sd(tables):
     """Standard deviation of each pooled score over the seeds (`ddof=1`); all `None` with one seed."""
-    (tables,) = _aligned(tables)
+    (tables,) = aligned_tables(tables)
     if len(tables) == 1:
         return dict.fromkeys((*SCORES, "gender_wa"))
     return _over_seeds(tables, lambda values: np.std(values, ddof=1))
@@ -93,7 +93,7 @@ def bootstrap_over_speakers(tables, num_resamples=2000, seed=0):
         `dict`: `intervals`, a `{"low", "high"}` for each score (`None` where there is no score, or only one speaker:
         nothing can be resampled); `num_speakers`, `num_resamples`, `seed`; `reliable`, False under 8 speakers.
     """
-    (tables,) = _aligned(tables)
+    (tables,) = aligned_tables(tables)
     (confusions,) = _speaker_confusions(tables)
     num_speakers = confusions.shape[1]
     draws = _speaker_draws(num_speakers, num_resamples, seed)
@@ -145,7 +145,7 @@ def group_scores(tables, column):
         `pandas.DataFrame`: indexed by the groups, with `num_utterances` and the scores; clips whose group is empty are
         left out.
     """
-    (tables,) = _aligned(tables)
+    (tables,) = aligned_tables(tables)
     groups = tables[0][column]
     rows = {}
     for group in sorted(groups[_filled(groups)].unique()):
@@ -165,7 +165,7 @@ def emotion_confusion(tables):
     The counts are added up over the seeds.
     """
     truth, predicted = (
-        np.concatenate([table[column].to_numpy(dtype=str) for table in _aligned(tables)[0]])
+        np.concatenate([table[column].to_numpy(dtype=str) for table in aligned_tables(tables)[0]])
         for column in ("emotion", "predicted_emotion")
     )
     labels, counts = confusion_matrix(predicted, truth)
@@ -185,7 +185,7 @@ def emotion_scores(tables):
     true, predicted, hits = counts.sum(axis=1), counts.sum(axis=0), np.diagonal(counts)
     with np.errstate(invalid="ignore", divide="ignore"):
         columns = {
-            "num_utterances": true // len(_aligned(tables)[0]),
+            "num_utterances": true // len(aligned_tables(tables)[0]),
             "recall": hits / true,
             "precision": hits / predicted,
             "f1": 2 * hits / (true + predicted),
@@ -208,7 +208,7 @@ def seed_ensemble(tables):
     Raises:
         `ValueError`: a table without probabilities, or with those of other labels.
     """
-    (tables,) = _aligned(tables)
+    (tables,) = aligned_tables(tables)
     labels = [[name for name in table.columns if name.startswith("p_")] for table in tables]
     if not labels[0] or any(set(names) != set(labels[0]) for names in labels):
         raise ValueError("Only tables with the probabilities (p_<label>) of the same labels can be averaged.")
@@ -292,7 +292,7 @@ def permutation_test(a, b, num_flips=10000, seed=0):
         `dict`: `wa`, `ua`, the p values; `smallest`, the least p value that this test can give; `exact`, `num_flips`
         and `seed` (`None` if exact), `num_speakers`.
     """
-    gains = _speaker_gains(*_aligned(a, b))
+    gains = _speaker_gains(*aligned_tables(a, b))
     num_speakers = len(gains["wa"])
     exact = num_speakers <= MAX_EXACT_SPEAKERS
     if exact:
@@ -326,7 +326,7 @@ def mcnemar_test(a, b):
     Returns:
         `dict`: `only_a`, `only_b`, how many clips only that model has right, and `p`.
     """
-    (a,), (b,) = _aligned(a, b)
+    (a,), (b,) = aligned_tables(a, b)
     right_a, right_b = (table["predicted_emotion"] == table["emotion"] for table in (a, b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
@@ -367,7 +367,7 @@ def speakers_needed(a, b, difference, power=0.8, significance=0.05):
         `dict`: for `wa` and `ua` a `{"sd", "num_needed", "power"}`: the spread, the speakers needed, and the power
         that the speakers at hand give; `num_speakers`, the speakers at hand. `None` for a score with one speaker.
     """
-    influences = _speaker_influences(*_aligned(a, b))
+    influences = _speaker_influences(*aligned_tables(a, b))
     num_speakers = len(influences["wa"])
     result = dict.fromkeys(TESTED)
     for name in TESTED if num_speakers > 1 else ():
@@ -416,8 +416,15 @@ def t_test_size(effect, power=0.8, significance=0.05):
 # Counting
 
 
-def _aligned(*runs):
-    """Each run as a list of tables, sorted by utterance, having checked that all are of the same clips."""
+def aligned_tables(*runs):
+    """Each run as a list of tables, sorted by utterance.
+
+    Args:
+        runs: tables, one of a model or a list of them.
+
+    Raises:
+        `ValueError`: there is none, or they differ in their utterances, or in the emotion or speaker of one.
+    """
     runs = [[run] if isinstance(run, pd.DataFrame) else list(run) for run in runs]
     if not all(runs):
         raise ValueError("There is no table of predictions.")
@@ -485,7 +492,7 @@ def _resampled_scores(confusions, draws):
 
 def _paired_samples(a, b, num_resamples, seed):
     """Differences of the pooled scores, those of all resamples (arrays of shape (resamples,)), number of speakers."""
-    a, b = _aligned(a, b)
+    a, b = aligned_tables(a, b)
     confusions = _speaker_confusions(a, b)
     num_speakers = confusions[0].shape[1]
     draws = _speaker_draws(num_speakers, num_resamples, seed)

@@ -248,7 +248,7 @@ def test_across_corpora(tmp_path):
     assert matrix.loc["two", "one"] == pytest.approx(right[both["fold"] == 0].mean())
     assert matrix.loc["one", "two"] == pytest.approx(right[both["fold"] == 1].mean())
     assert matrix.loc["one", "one"] > 0.85 and np.isnan(matrix.loc["two", "two"])
-    assert set(suite.crossed["classes"]) == {"anger fear sadness"}
+    assert set(suite.crossed["classes"]) == {"anger; fear; sadness"}
     write_report(suite, tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Across corpora" in page and len(pd.read_csv(tmp_path / "report" / "crossed.csv")) == 3
@@ -257,6 +257,18 @@ def test_across_corpora(tmp_path):
         f"{matrix.loc['two', 'one']:.3f}",
         "missing",
     ]
+
+
+def test_classes_across_corpora_are_emotions(tmp_path):
+    both = pd.concat([predictions("one", 0.6, 1).assign(fold=0), predictions("two", 0.4, 2).assign(fold=1)])
+    both = both.rename(columns={"p_fear": "p_great fear"}).replace({"fear": "great fear"})
+    for row, more in (("camulenet-small", {"p_female": 0.4, "p_male": 0.6}), ("camulenet-small-no-multitask", {})):
+        write_run(tmp_path / "one+two" / row / "seed_1", both.assign(**more))
+    suite = read_suite_folder(tmp_path)
+    assert set(suite.crossed["classes"]) == {"anger; great fear; sadness"}
+    write_report(suite, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Classes: anger, great fear, sadness." in page and page.count("<td>3</td><td>96</td>") == 4
 
 
 def test_within_corpora_alone_nothing_is_crossed(suite_folder):
@@ -281,6 +293,12 @@ def test_what_is_refused(suite_folder, tmp_path_factory):
     table["utterance_id"] = table["utterance_id"].str.replace("two", "three")
     table.to_csv(run / "predictions.csv", index=False)
     with pytest.raises(
-        ReportError, match="were tested on different clips: Of 96 eligible utterances: 96 not predicted"
+        ReportError, match="were tested on different clips or labels: Of 96 eligible utterances: 96 not predicted"
+    ):
+        read_suite_folder(suite_folder)
+    table["utterance_id"] = table["utterance_id"].str.replace("three", "two")
+    table.assign(emotion=table["emotion"].replace("anger", "rage")).to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(
+        ReportError, match="different clips or labels: The two tables differ in emotion of 32 utterances"
     ):
         read_suite_folder(suite_folder)
