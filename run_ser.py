@@ -330,6 +330,8 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         formatter_class=HelpFormatter,
     )
     known = parser._option_string_actions
+    for flag in ("--branches", "--speed_factors"):
+        known[flag].nargs = "*"  # none of them is a choice, too
     unknown = [flag for flag in argv if flag.startswith("--") and flag.split("=")[0] not in known]
     if unknown:
         raise RunError(f"Unknown arguments: {', '.join(unknown)}. `run-ser --help` lists the known ones.")
@@ -363,6 +365,11 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Tra
         model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     except ValueError as error:
         raise RunError(str(error)) from error
+    if training_args.num_train_epochs <= 0:
+        raise RunError(
+            f"--num_train_epochs {training_args.num_train_epochs:g} trains nothing: give 1 or more, or test a "
+            "checkpoint as it is with `run-ser evaluate`."
+        )
     if model_args.train_on_validation and data_args.protocol == "test-selected":
         raise RunError(
             "--train_on_validation with --protocol test-selected would train on the test speakers, who choose the "
@@ -385,8 +392,8 @@ def _file_arguments(path: Path) -> list[str]:
         raise RunError(f"There is no configuration file {path}.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RunError(f"{path} is not YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is not YAML in UTF-8: {error}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} must map argument names to values, one a line, like `corpus: ravdess`.")
     argv = []
@@ -546,7 +553,8 @@ def describe_run(
         "sources": sources,
         "licenses": sorted({source["license"] for source in sources} - {""}),
         "hub_model_id": training_args.hub_model_id,
-        "disclaimer": DISCLAIMER if "demo" in (data_args.corpus or []) else data_args.note,
+        "disclaimer": " ".join(filter(None, [DISCLAIMER * ("demo" in (data_args.corpus or [])), data_args.note]))
+        or None,
         "warnings": warnings,
         "command": whole_command(command_flags(sys.argv[1:])),
         "versions": {"python": platform.python_version()}

@@ -19,6 +19,7 @@ prints how far A is ahead of B on the same utterances.
 import argparse
 import itertools
 import math
+import sys
 
 import numpy as np
 import pandas as pd
@@ -576,16 +577,23 @@ def _some(ids, shown=3):
 
 
 def main():
+    """Console entry."""
     parser = argparse.ArgumentParser(description="Difference of two predictions tables on the same utterances.")
     parser.add_argument("a", help="A predictions.csv.")
     parser.add_argument("b", help="Another, of the same utterances.")
     arguments = parser.parse_args()
-    a, b = read_predictions(arguments.a), read_predictions(arguments.b)
-    difference, permutation, mcnemar = paired_difference(a, b), permutation_test(a, b), mcnemar_test(a, b)
+    try:
+        a, b = read_predictions(arguments.a), read_predictions(arguments.b)
+        difference, permutation, mcnemar = paired_difference(a, b), permutation_test(a, b), mcnemar_test(a, b)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"statistics: {arguments.a}, {arguments.b}: {error}")
     for name in TESTED:
-        values = [f"{difference[name][key]:+.3f}" for key in ("difference", "low", "high")]
+        values = difference[name]
+        interval = "no interval over one speaker"
+        if values["low"] is not None:
+            interval = f"95 % interval over speakers {values['low']:+.3f} to {values['high']:+.3f}"
         print(
-            f"{name.upper()} {values[0]} (95 % interval over speakers {values[1]} to {values[2]}), "
+            f"{name.upper()} {values['difference']:+.3f} ({interval}), "
             f"permutation over speakers p = {permutation[name]:.4f}"
         )
     how = "all" if permutation["exact"] else "random"

@@ -762,13 +762,22 @@ def test_a_file_equals_flags(tmp_path):
         ("- corpus\n", "must map argument names to values"),
         ("corpus: [ravdess\n", "config.yaml is not YAML"),
         ("corpus: ravdess\n", "--output_dir says where the run goes"),
+        (b"note: Caf\xe9\n", "config.yaml is not YAML in UTF-8"),
+        ("corpus: ravdess\noutput_dir: out\nnum_train_epochs: 0\n", "--num_train_epochs 0 trains nothing"),
     ],
 )
 def test_bad_files(tmp_path, content, message):
     assert refusal(tmp_path / "absent.yaml") == f"run-ser: There is no configuration file {tmp_path / 'absent.yaml'}."
     path = tmp_path / "config.yaml"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert message in refusal(path)
+
+
+def test_empty_lists_of_a_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("corpus: ravdess\noutput_dir: out\nbranches: []\nspeed_factors: []\n")
+    arguments = parsed(path)
+    assert arguments["branches"] == [] and arguments["speed_factors"] == []
 
 
 def test_flags_win_over_the_preset():

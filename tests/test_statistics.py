@@ -519,3 +519,17 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     mcnemar = mcnemar_test(a, b)
     assert lines[3].startswith("Secondary") and f"{mcnemar['only_a']} clips right in A alone" in lines[3]
     assert len(lines) == 4
+
+
+def test_command_line_of_one_speaker_and_of_other_clips(tmp_path, capsys, monkeypatch):
+    a = random_table(1, clips=8)
+    other = a.assign(utterance_id=a["utterance_id"] + "x")
+    for name, rows in (("a", a), ("other", other)):
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["statistics", *[str(tmp_path / "a.csv")] * 2])
+    main()
+    assert capsys.readouterr().out.startswith("WA +0.000 (no interval over one speaker), permutation")
+    for name, message in (("other", "Of 8 eligible utterances: 8 not predicted"), ("absent", "No such file")):
+        monkeypatch.setattr(sys, "argv", ["statistics", str(tmp_path / "a.csv"), str(tmp_path / f"{name}.csv")])
+        with pytest.raises(SystemExit, match=f"^statistics: .*{name}.csv: .*{message}"):
+            main()
