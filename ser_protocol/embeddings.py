@@ -1,14 +1,15 @@
 """What a fold's model makes of its test speakers: Figure 3 of the paper, and where it listens.
 
-    python -m ser_protocol.embeddings FOLD --corpus ravdess --data_dir DIR [--clips UTTERANCE_ID ...]
+    python -m ser_protocol.embeddings OUT/fold_00 --data_dir DIR [--clips UTTERANCE_ID ...]
 
-FOLD is a checkpoint's folder with its predictions.csv (run_ser.py's fold_NN). Written to --output_dir, by default the
-plots of the run: embeddings.png, a t-SNE of the encoder's mean frame beside one of the final embedding, and
-attention.png, the co-attention over the waveform of some clips, by default the first of each emotion. The clips are
-those of the fold's test speakers.
+OUT is a run of run_ser.py, whose arguments say which corpora its clips are of, and fold_00 one of its folds, with its
+checkpoint and predictions.csv. Written to --output_dir, by default the plots of the run: embeddings.png, a t-SNE of the
+encoder's mean frame beside one of the final embedding, and attention.png, the co-attention over the waveform of some
+clips, by default the first of each emotion. The clips are those of the fold's test speakers.
 """
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from sklearn.manifold import TSNE
 from tqdm import tqdm
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from dataset_scripts import CORPORA, CorpusError, load_corpus
+from dataset_scripts import CorpusError, load_by_arguments
 from dataset_scripts.schema import read_audio
 
 from .figures import attention_figure, embeddings_figure, png
@@ -35,6 +36,24 @@ MIN_CLIPS = 5  # of a t-SNE
 
 class EmbeddingError(ValueError):
     """What cannot be shown; the message names the remedy."""
+
+
+def rows_of_run(run: Path, data_dirs: Sequence[str]) -> datasets.Dataset:
+    """
+    The utterances that a run is about, by its arguments.json.
+
+    Args:
+        run: an output folder of run_ser.py.
+        data_dirs: a folder for each of its corpora that needs one.
+
+    Raises:
+        EmbeddingError: the run does not say.
+        CorpusError: the corpora cannot be read.
+    """
+    path = run / "arguments.json"
+    if not path.is_file():
+        raise EmbeddingError(f"There is no {path}, which says what was run: give the output folder of a run.")
+    return load_by_arguments(json.loads(path.read_text(encoding="utf-8")), data_dirs).dataset
 
 
 def embed(folder: Path, dataset: datasets.Dataset) -> dict[str, np.ndarray | list]:
@@ -149,14 +168,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("fold", type=Path, help="a checkpoint's folder with its predictions.csv; its code is run")
-    parser.add_argument("--corpus", required=True, choices=CORPORA)
-    parser.add_argument("--data_dir", help="folder of the corpus")
-    parser.add_argument("--label_map", help="of the run, if it had one")
+    parser.add_argument("--data_dir", nargs="+", default=[], help="folders of the run's corpora, in their order")
     parser.add_argument("--clips", nargs="+", help="utterance ids whose co-attention is shown")
     parser.add_argument("--output_dir", type=Path, help="default: plots/ beside the fold")
     arguments = parser.parse_args()
     try:
-        dataset = load_corpus(arguments.corpus, arguments.data_dir, label_map=arguments.label_map)
+        dataset = rows_of_run(arguments.fold.parent, arguments.data_dir)
         output_dir = arguments.output_dir or arguments.fold.parent / "plots"
         files = write_figures(arguments.fold, dataset, arguments.clips, output_dir)
     except (EmbeddingError, CorpusError, OSError) as error:

@@ -1,6 +1,6 @@
 """Is a test speaker predicted better the more the training speakers sound alike? For analysis only.
 
-    python -m ser_protocol.similarity RUN... --corpus ravdess --data_dir DIR [--speaker_encoder ID] [--output_dir OUT]
+    python -m ser_protocol.similarity RUN... --data_dir DIR [--speaker_encoder ID] [--output_dir OUT]
 
 RUN is a finished run's output folder; several are seeds of one model. Every speaker is the mean of the embeddings of
 their clips by a speaker encoder: `resemblyzer` (GE2E of Wan et al. 2018, whose weights are part of the package), or
@@ -23,9 +23,10 @@ from scipy import stats
 from tqdm import tqdm
 from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
-from dataset_scripts import CORPORA, CorpusError, load_corpus
+from dataset_scripts import CorpusError
 from dataset_scripts.schema import read_audio
 
+from .embeddings import EmbeddingError, rows_of_run
 from .figures import correlation_text, png, similarity_figure
 from .files import write_atomically, write_json
 from .statistics import CONFIDENCE, read_predictions, speaker_scores
@@ -186,16 +187,14 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", nargs="+", type=Path, help="output folders of finished runs: seeds of one model")
-    parser.add_argument("--corpus", required=True, choices=CORPORA)
-    parser.add_argument("--data_dir", help="folder of the corpus")
-    parser.add_argument("--label_map", help="of the run, if it had one")
+    parser.add_argument("--data_dir", nargs="+", default=[], help="folders of the runs' corpora, in their order")
     parser.add_argument("--speaker_encoder", default=RESEMBLYZER, help=f"default: {RESEMBLYZER}")
     parser.add_argument("--output_dir", type=Path, help="default: the first run's folder")
     arguments = parser.parse_args()
     try:
-        dataset = load_corpus(arguments.corpus, arguments.data_dir, label_map=arguments.label_map)
+        dataset = rows_of_run(arguments.runs[0], arguments.data_dir)
         table, content = analyse(arguments.runs, dataset, arguments.speaker_encoder)
-    except (SimilarityError, CorpusError) as error:
+    except (SimilarityError, EmbeddingError, CorpusError) as error:
         sys.exit(f"similarity: {error}")
     folder = arguments.output_dir or arguments.runs[0]
     write_json(folder / "similarity.json", content)

@@ -83,15 +83,20 @@ def test_the_clips_that_are_shown():
     assert sorted(first_of_each_emotion(table)) == ["x/2", "x/4"]
 
 
-def test_a_folder_that_is_no_fold(ravdess, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["embeddings", str(tmp_path / "none"), *map(str, ravdess[:4])])
-    with pytest.raises(SystemExit, match=f"^embeddings: .*{tmp_path / 'none'}"):
+def test_a_folder_that_is_no_fold(finished_run, ravdess, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["embeddings", str(tmp_path / "none"), *map(str, ravdess[2:4])])
+    with pytest.raises(
+        SystemExit, match=f"^embeddings: There is no {tmp_path}/arguments.json, which says what was run"
+    ):
+        main()
+    shutil.copy(finished_run / "arguments.json", tmp_path)
+    with pytest.raises(SystemExit, match=f"^embeddings: There is no {tmp_path}/none/predictions.csv"):
         main()
 
 
 def test_a_fold_of_a_run(dataset, ravdess, finished_run, tmp_path, monkeypatch, capsys):
     fold = finished_run / "fold_00"
-    monkeypatch.setattr(sys, "argv", ["embeddings", str(fold), *map(str, ravdess[:4]), "--output_dir", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["embeddings", str(fold), *map(str, ravdess[2:4]), "--output_dir", str(tmp_path)])
     main()
     assert "attention.png" in capsys.readouterr().out
     for name, size in (("embeddings.png", (2080, 1040)), ("attention.png", (2080, 840))):

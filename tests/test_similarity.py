@@ -1,6 +1,7 @@
 """Speaker similarity: distances and correlations by hand, the two kinds of speaker encoders, a finished run."""
 
 import json
+import shutil
 import sys
 import types
 
@@ -113,7 +114,7 @@ def test_resemblyzer_is_given_what_it_wants(monkeypatch):
 
 
 def test_a_finished_run(ravdess, finished_run, xvector, tmp_path, monkeypatch, capsys):
-    arguments = [finished_run, *ravdess[:4], "--speaker_encoder", xvector, "--output_dir", tmp_path]
+    arguments = [finished_run, *ravdess[2:4], "--speaker_encoder", xvector, "--output_dir", tmp_path]
     monkeypatch.setattr(sys, "argv", ["similarity", *map(str, arguments)])
     main()
     content = json.loads((tmp_path / "similarity.json").read_text())
@@ -125,7 +126,10 @@ def test_a_finished_run(ravdess, finished_run, xvector, tmp_path, monkeypatch, c
         assert 0 <= speakers[speaker]["nearest"] <= speakers[speaker]["mean"] <= 2
     assert (tmp_path / "similarity.png").stat().st_size > 5000
     assert "6 speakers" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["similarity", str(tmp_path), *map(str, ravdess[:4])])
+    monkeypatch.setattr(sys, "argv", ["similarity", str(tmp_path), *map(str, ravdess[2:4])])
+    with pytest.raises(SystemExit, match="^similarity: There is no .*arguments.json, which says what was run"):
+        main()
+    shutil.copy(finished_run / "arguments.json", tmp_path)
     with pytest.raises(SystemExit, match="no results.json and predictions.csv; finish the run first"):
         main()
 
