@@ -3,9 +3,9 @@
     python -m ser_protocol.embeddings OUT/fold_00 --data_dir DIR [--clips UTTERANCE_ID ...]
 
 OUT is a run of run_ser.py, whose arguments say which corpora its clips are of, and fold_00 one of its folds, with its
-checkpoint and predictions.csv. Written to --output_dir, by default the plots of the run: embeddings.png, a t-SNE of the
-encoder's mean frame beside one of the final embedding, and attention.png, the co-attention over the waveform of some
-clips, by default the first of each emotion. The clips are those of the fold's test speakers.
+checkpoint and predictions.csv. Written to --output_dir, by default the plots of the run: embeddings.png, a t-SNE of
+the encoder's mean frame beside one of the final embedding, and attention.png, the co-attention over the waveform of
+some clips, by default the first of each emotion. The clips are those of the fold's test speakers.
 """
 
 import argparse
