@@ -76,7 +76,7 @@ class Page:
     Args:
         models: the checkpoints that a visitor may choose.
         run_folders: where runs are looked for.
-        data_dirs: folders of the runs' corpora; by default those of the commands that made the runs.
+        data_dirs: where the runs' corpora lie whose folders, in the commands that made the runs, are gone.
     """
 
     def __init__(self, models: Sequence[str], run_folders: Sequence[Path], data_dirs: Sequence[Path]):
@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "then the demonstration",
     )
     parser.add_argument("--runs", nargs="+", type=Path, default=[Path("runs")], help="folders under which runs lie")
-    parser.add_argument("--data_dir", nargs="+", type=Path, default=[], help="folders of the runs' corpora")
+    parser.add_argument("--data_dir", nargs="+", type=Path, default=[], help="where corpora lie that have moved since")
     arguments = parser.parse_args(argv)
     models = arguments.model
     if not models:
