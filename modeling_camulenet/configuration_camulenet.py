@@ -39,6 +39,7 @@ CUSTOM_PIPELINES = {
 
 BRANCHES = ("spectrogram", "mfcc")
 FUSIONS = ("co_attention", "gate", "concat", "attention", "image", "none", "branches")
+FUSIONS_WITH_WEIGHTS = ("co_attention", "gate", "attention")  # over the encoder's frames
 ENCODER_CONTEXTS = ("clip", "padded")
 SPECTROGRAM_CONVOLUTIONS = ("alexnet", "small_cnn")
 POOLINGS = ("statistics", "flatten")

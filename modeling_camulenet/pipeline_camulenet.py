@@ -17,6 +17,8 @@ import torch
 from transformers import AudioClassificationPipeline
 from transformers.pipelines.audio_utils import ffmpeg_read
 
+from .configuration_camulenet import FUSIONS_WITH_WEIGHTS
+
 # soundfile raises an OSError where its library libsndfile is missing. Arrays need neither.
 try:
     import soundfile
@@ -335,7 +337,7 @@ class CAMuLeNetPipeline(AudioClassificationPipeline):
             raise ValueError(f"`function_to_apply` is {function_to_apply!r}; expected 'softmax', 'sigmoid' or 'none'.")
         if parameters.get("return_gender") and not config.id2gender:
             raise ValueError("`return_gender` needs a gender head; this model has none (`config.id2gender` is empty).")
-        if parameters.get("return_attention") and config.fusion in ("concat", "none"):
+        if parameters.get("return_attention") and config.fusion not in FUSIONS_WITH_WEIGHTS:
             raise ValueError(f"`return_attention` needs weights over frames; fusion={config.fusion!r} has none.")
         return {}, {name: parameters[name] for name in OF_THE_MODEL if name in parameters}, parameters
 

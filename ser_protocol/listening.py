@@ -13,6 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import Pipeline, pipeline
 
 from dataset_scripts.demo import DISCLAIMER
+from modeling_camulenet.configuration_camulenet import FUSIONS_WITH_WEIGHTS
 from modeling_camulenet.pipeline_camulenet import segments_of
 
 from .calibration import fit_temperature, reliability, with_temperature
@@ -168,7 +169,7 @@ class Listener:
         heads = {"return_gender": True} if config.id2gender else {}
         raw = {"array": waveform, "sampling_rate": hearing.sampling_rate}
         if hearing.duration_s <= MAX_ATTENTION_S:
-            seen = {"return_attention": True} if config.fusion not in ("concat", "none") else {}
+            seen = {"return_attention": True} if config.fusion in FUSIONS_WITH_WEIGHTS else {}
             whole = self.classify(raw, top_k=None, **heads, **seen)
             whole = whole if isinstance(whole, dict) else {"emotion": whole}
             hearing.attention = whole.get("attention")

@@ -15,6 +15,7 @@ from scipy.special import log_softmax, softmax
 
 from dataset_scripts import load_corpus
 from dataset_scripts.schema import read_audio
+from modeling_camulenet import CAMuLeNetForAudioClassification
 from ser_protocol import listening
 from ser_protocol.calibration import fit_temperature
 from ser_protocol.listening import Listener, load_listener
@@ -76,6 +77,20 @@ def test_a_longer_recording_is_heard_in_windows(listener, speech):
     assert scores(hearing.emotion) == pytest.approx(mean.to_dict(), abs=1e-6)
     assert scores(hearing.gender) == pytest.approx(pd.DataFrame([scores(w["gender"]) for w in heard]).mean().to_dict())
     assert sum(scores(hearing.emotion).values()) == pytest.approx(1)
+
+
+def in_memory(config) -> Listener:
+    """A model of random weights, without a record."""
+    model = CAMuLeNetForAudioClassification(config)
+    return Listener("x", model.pipeline(model.camulenet.feature_extractor, device="cpu"))
+
+
+@pytest.mark.parametrize("fusion", ["image", "branches", "gate"])
+def test_without_weights_over_frames_there_is_no_attention(tiny_config, speech, fusion):
+    listener = in_memory(tiny_config(fusion=fusion))
+    hearing = listener.listen(raw(speech[0]))
+    assert hearing.emotion == listener.classify(raw(speech[0]))
+    assert (hearing.attention is not None) == (fusion == "gate")
 
 
 @pytest.mark.parametrize(

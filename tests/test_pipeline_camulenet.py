@@ -20,6 +20,7 @@ from modeling_camulenet import (
     CAMuLeNetForAudioClassification,
     pipeline_camulenet,
 )
+from modeling_camulenet.configuration_camulenet import FUSIONS, FUSIONS_WITH_WEIGHTS
 from modeling_camulenet.pipeline_camulenet import CAMuLeNetPipeline, segments_of
 
 RATE = 16000
@@ -307,10 +308,17 @@ def test_attention_of_any_length(encoder_context):
         assert result["attention"].shape == (1, -(-num_samples // 320))
 
 
-def test_no_attention_without_weights(clip):
-    classifier = tiny_classifier(fusion="concat")
-    with pytest.raises(ValueError, match="fusion='concat'"):
-        classifier(clip, return_attention=True)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_attention_of_the_fusions_that_have_weights(clip, fusion):
+    classifier = tiny_classifier(fusion=fusion, **({"branches": []} if fusion == "none" else {}))
+    with torch.no_grad():
+        has_weights = classifier.model(input_values=torch.from_numpy(clip)[None]).co_attention_weights is not None
+    assert has_weights == (fusion in FUSIONS_WITH_WEIGHTS)
+    if has_weights:
+        assert classifier(clip, return_attention=True)["attention"].shape[1] == len(clip) // 320
+    else:
+        with pytest.raises(ValueError, match=f"needs weights over frames; fusion='{fusion}' has none"):
+            classifier(clip, return_attention=True)
 
 
 def test_single_task_model(clip):
