@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from transformers import Pipeline, pipeline
+from transformers import Pipeline
 
 from dataset_scripts.demo import DISCLAIMER
 from modeling_camulenet.configuration_camulenet import FUSIONS_WITH_WEIGHTS
 from modeling_camulenet.pipeline_camulenet import segments_of
 
 from .calibration import fit_temperature, reliability, with_temperature
+from .predict import load_classifier
 from .speech import MIN_SPEECH_S, overlap_s, speech_spans
 from .statistics import read_predictions
 
@@ -212,9 +213,7 @@ def load_listener(name: str, revision: str | None = None) -> Listener:
     Raises:
         OSError, ValueError: there is no such checkpoint, or it is none of CAMuLeNet.
     """
-    classify = pipeline("audio-classification", model=name, revision=revision, trust_remote_code=True)
-    if not hasattr(classify.model.config, "training_speakers"):
-        raise ValueError(f"{name} is a {classify.model.config.model_type} model; expected a CAMuLeNet checkpoint.")
+    classify = load_classifier(name, revision)
     find = _local_file(Path(name)) if Path(name).is_dir() else _hub_file(name, revision)
     results, predictions = find("results.json"), find("predictions.csv")
     return Listener(

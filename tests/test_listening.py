@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from encoders import write_wav2vec2
 from hub_server import TOKEN, HubServer
 from scipy.special import log_softmax, softmax
 
@@ -206,13 +207,6 @@ print("temperature", repr(load_listener("me/camulenet").temperature))
 
 
 def test_another_model_is_refused(tmp_path):
-    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
-
-    config = Wav2Vec2Config(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, conv_dim=[8] * 7,
-        num_conv_pos_embeddings=2, num_conv_pos_embedding_groups=1, classifier_proj_size=4,
-    )  # fmt: skip
-    Wav2Vec2ForSequenceClassification(config).save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    write_wav2vec2(tmp_path)
     with pytest.raises(ValueError, match="is a wav2vec2 model; expected a CAMuLeNet checkpoint"):
         load_listener(str(tmp_path))
