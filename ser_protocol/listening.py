@@ -66,7 +66,7 @@ class Hearing:
 @dataclass
 class Listener:
     """
-    A checkpoint and its record on speakers that it, or the fold models beside it, had not met.
+    A checkpoint and the record of its run on test speakers, whom its models had not met unless the results say so.
 
     Args:
         name: folder or Hub id.
@@ -82,7 +82,7 @@ class Listener:
 
     @functools.cached_property
     def temperature(self) -> float | None:
-        """What divides the emotion's logits: fitted on the run's unseen speakers, of whom a new recording is none."""
+        """What divides the emotion's logits: fitted on the run's test speakers, of whom a new recording is none."""
         if self.predictions is None or not len(self.predictions) or not self._same_emotions:
             return None
         return fit_temperature(self.predictions)
@@ -134,12 +134,14 @@ class Listener:
         """What an answer with this score is worth, by the record of the run."""
         if self.temperature is None:
             return "This share is the model's own and not calibrated: no predictions on unseen speakers came with it."
+        met = self.results is not None and self.results["unseen_speakers"] is False
+        whom = "speakers who were not all new to the models" if met else "unseen speakers"
         bins = reliability(self.calibrated, BINS)
         row = bins.iloc[min(int(score * BINS), BINS - 1)]
         if row["num_utterances"] < MIN_CLIPS:
-            return "Calibrated on unseen speakers; too few of their answers were as sure as this one to say more."
+            return f"Calibrated on {whom}; too few of their answers were as sure as this one to say more."
         return (
-            f"Calibrated on unseen speakers: of {row['num_utterances']:.0f} answers that were {row['low']:.0%} to "
+            f"Calibrated on {whom}: of {row['num_utterances']:.0f} answers that were {row['low']:.0%} to "
             f"{row['high']:.0%} sure, {row['accuracy']:.0%} were right."
         )
 

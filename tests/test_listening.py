@@ -152,6 +152,12 @@ def test_what_an_answer_is_worth(listener):
         "Calibrated on unseen speakers: of 40 answers that were 60% to 80% sure, 75% were right."
     )
     assert "too few" in worth.confidence_line(0.99) and "too few" in worth.confidence_line(1.0)
+    # A protocol that leaks on purpose, or a split of one's own.
+    worth.results = {"unseen_speakers": False}
+    assert worth.confidence_line(0.7).startswith(
+        "Calibrated on speakers who were not all new to the models: of 40 answ"
+    )
+    assert worth.confidence_line(1.0).startswith("Calibrated on speakers who were not all new to the models; too few")
 
 
 def test_a_checkpoint_without_its_run(finished_run, speech, tmp_path):
