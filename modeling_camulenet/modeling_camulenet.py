@@ -672,7 +672,8 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
         if input_values is not None:
             if attention_mask is None:
                 attention_mask = torch.ones_like(input_values, dtype=torch.long)
-            features = self.feature_extractor.extract(input_values, attention_mask.sum(dim=1).clamp(min=1))
+            parts = (*(["encoder"] if self.config.has_encoder else []), *self.config.branches)
+            features = self.feature_extractor.extract(input_values, attention_mask.sum(dim=1).clamp(min=1), parts)
         self._check_features(features, encoder_frames)
 
         if not self.config.has_encoder:

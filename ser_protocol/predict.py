@@ -24,7 +24,7 @@ from pathlib import Path
 import soundfile
 from huggingface_hub.errors import HFValidationError
 from tqdm.auto import tqdm
-from transformers import Pipeline, pipeline
+from transformers import Pipeline, PreTrainedConfig, pipeline
 
 from .files import write_atomically
 
@@ -46,10 +46,19 @@ def load_classifier(name: str, revision: str | None = None, **arguments) -> Pipe
         OSError, ValueError: there is no such checkpoint, or it is none of CAMuLeNet.
     """
     classify = pipeline("audio-classification", model=name, revision=revision, trust_remote_code=True, **arguments)
-    model_type = classify.model.config.model_type
-    if model_type != "camulenet":
-        raise ValueError(f"{name} is a {model_type} model; expected a CAMuLeNet checkpoint.")
+    check_camulenet(name, classify.model.config)
     return classify
+
+
+def check_camulenet(name: str | Path, config: PreTrainedConfig) -> None:
+    """
+    Refuse a checkpoint that is none of CAMuLeNet.
+
+    Raises:
+        ValueError: it is another model's.
+    """
+    if config.model_type != "camulenet":
+        raise ValueError(f"{name} is a {config.model_type} model; expected a CAMuLeNet checkpoint.")
 
 
 def audio_files(paths: Sequence[str]) -> list[str]:
