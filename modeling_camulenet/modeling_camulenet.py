@@ -520,6 +520,10 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
     # The loss is a mean over the batch: Trainer must not rescale it by the number of items.
     accepts_loss_kwargs = False
 
+    def __init__(self, config: CAMuLeNetConfig, *args, **kwargs):
+        config.check()
+        super().__init__(config, *args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         if isinstance(module, (nn.Conv2d, nn.Linear)):
