@@ -175,7 +175,7 @@ class Listener:
             seen = {"return_attention": True} if config.fusion in FUSIONS_WITH_WEIGHTS else {}
             whole = self.classify(raw, top_k=None, **heads, **seen)
             whole = whole if isinstance(whole, dict) else {"emotion": whole}
-            hearing.attention = whole.get("attention")
+            hearing.attention = self._over_all(whole.get("attention"), hearing.duration_s)
         if hearing.duration_s <= SHORT_S:
             hearing.emotion, hearing.gender = self.scaled(whole["emotion"]), whole.get("gender", [])
             return hearing
@@ -187,6 +187,14 @@ class Listener:
         for head in ("emotion", *(["gender"] if heads else [])):
             setattr(hearing, head, _mean([window[head] for window in windows if window["emotion"]]))
         return hearing
+
+    def _over_all(self, attention: np.ndarray | None, duration_s: float) -> np.ndarray | None:
+        """Attention (heads, frames) to the recording's end: 0 on what a model with `max_duration_s` does not read."""
+        read_s = self.classify.model.base_model.feature_extractor.max_duration_s
+        if attention is None or read_s is None or duration_s <= read_s:
+            return attention
+        frames = attention.shape[1]
+        return np.pad(attention, ((0, 0), (0, round(frames * duration_s / read_s) - frames)))
 
     @staticmethod
     def _nothing_said(hearing: Hearing) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import TINY
 from encoders import write_wav2vec2
 from hub_server import TOKEN, HubServer
 from scipy.special import log_softmax, softmax
@@ -84,6 +85,15 @@ def in_memory(config) -> Listener:
     """A model of random weights, without a record."""
     model = CAMuLeNetForAudioClassification(config)
     return Listener("x", model.pipeline(model.camulenet.feature_extractor, device="cpu"))
+
+
+def test_attention_of_a_model_that_reads_the_beginning(tiny_config, speech):
+    """Its frames lie where they are heard; what is not read has no weight."""
+    extractor = {**TINY["feature_extractor"], "max_duration_s": 2.0}
+    hearing = in_memory(tiny_config(feature_extractor=extractor)).listen(raw(np.concatenate(speech[:3])[: 4 * RATE]))
+    assert hearing.attention.shape == (2, 200)  # a frame is 20 ms
+    np.testing.assert_allclose(hearing.attention[:, :100].sum(axis=1), 1, atol=1e-5)
+    assert not hearing.attention[:, 100:].any() and hearing.attention[:, 99].all()
 
 
 @pytest.mark.parametrize("fusion", ["image", "branches", "gate"])
