@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import torch
 import transformers
+from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_camulenet import (
     CAMuLeNetConfig,
@@ -480,6 +481,17 @@ def test_timeline(classifier, folder, tmp_path):
             assert_same(one["emotion"], other["emotion"])
 
 
+def test_timeline_of_a_torch_dataset(classifier):
+    """One that knows rows by their place alone, as a `KeyDataset` does; it is read as far as it is asked."""
+    clips = [make_clip(1.2, seed=5), make_clip(0.7, seed=6)]
+    rows = [{"audio": {"array": each, "sampling_rate": RATE}} for each in clips]
+    results = classifier(KeyDataset([*rows, {}], "audio"), timeline=True, window_s=0.5, hop_s=0.5)
+    for each in clips:
+        assert next(results) == classifier(each, timeline=True, window_s=0.5, hop_s=0.5)
+    with pytest.raises(KeyError):
+        next(results)
+
+
 def test_timeline_of_another_rate_and_of_a_short_recording(classifier):
     clip = make_clip(1.0, rate=44100)
     (row,) = classifier({"raw": clip, "sampling_rate": 44100}, timeline=True)["windows"]
@@ -551,6 +563,26 @@ def test_a_long_file_is_never_held_whole(classifier, tmp_path, monkeypatch):
 def test_errors_of_the_timeline(inputs, arguments, error, message, classifier, folder):
     with pytest.raises(error, match=message):
         classifier(folder / inputs if isinstance(inputs, str) else inputs, timeline=True, **arguments)
+
+
+def test_files_are_closed(classifier, folder, tmp_path, monkeypatch):
+    """By the pipeline, not by the garbage collector."""
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(file_bytes(make_clip(1.0)))
+    opened, open_sound = [], soundfile.SoundFile.__init__
+
+    def noted(self, *args, **kwargs):
+        opened.append(self)
+        open_sound(self, *args, **kwargs)
+
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", noted)
+    for recording in (clip, str(clip), clip.read_bytes()):
+        classifier(recording)
+        classifier(recording, timeline=True, window_s=0.5, hop_s=0.5)
+    for timeline in (False, True):
+        with pytest.raises(ValueError, match="damaged"):
+            classifier(folder / "damaged.flac", timeline=timeline)
+    assert len(opened) == 8 and all(sound.closed for sound in opened)
 
 
 @pytest.mark.parametrize("timeline", [False, True])
