@@ -33,7 +33,8 @@ DEMO = Path("runs", "demo")
 DEMO_COMMAND = ("run_ser.py", "--corpus", "demo", "--num_folds", "3", "--num_train_epochs", "15", "--output_dir")
 MAX_UPLOAD = "20mb"
 MAX_WAITING = 64  # visitors in the queue; the next one is told to come later
-KEEP_S = 1800  # how long an upload is kept, so that it can be heard again with another model
+KEEP_S = 1800  # how long at most an upload is kept, so that it can be heard again with another model
+SWEEP_S = 60  # how often it is looked for uploads to delete
 RIGHT_OR_WRONG = {"all": None, "right": True, "wrong": False}
 PROBLEMS = (ValueError, OSError, ImportError, RuntimeError)
 WELCOME = "Record or upload a clip of speech, or choose an example: the page says which emotion the model hears in it."
@@ -76,7 +77,7 @@ class Page:
     Args:
         models: the checkpoints that a visitor may choose.
         run_folders: where runs are looked for.
-        data_dirs: folders of the runs' corpora; by default those of the commands that made the runs.
+        data_dirs: where the runs' corpora lie whose folders, in the commands that made the runs, are gone.
     """
 
     def __init__(self, models: Sequence[str], run_folders: Sequence[Path], data_dirs: Sequence[Path]):
@@ -164,11 +165,19 @@ class Page:
             return friendly(error)
 
 
-def interface(does: Page, keep_s: int = KEEP_S) -> gr.Blocks:
-    """The page."""
+def interface(does: Page, keep_s: float = KEEP_S, sweep_s: float = SWEEP_S) -> gr.Blocks:
+    """
+    The page.
+
+    Args:
+        does: what it does.
+        keep_s: how long at most an upload is kept.
+        sweep_s: how often it is looked for uploads to delete; less than `keep_s`.
+    """
+    age_s = keep_s - sweep_s  # what is a little younger stays until the next time
     clickable = {"js_on_load": (TEMPLATES / "page.js").read_text(encoding="utf-8"), "padding": True}
     models = does.models
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(keep_s, keep_s)) as blocks:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(sweep_s, age_s)) as blocks:
         gr.Markdown(f"# {TITLE}\nEmotion is what a model reads into a voice, not what a person feels.")
         with gr.Tab("Listen"):
             with gr.Row():
@@ -272,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "then the demonstration",
     )
     parser.add_argument("--runs", nargs="+", type=Path, default=[Path("runs")], help="folders under which runs lie")
-    parser.add_argument("--data_dir", nargs="+", type=Path, default=[], help="folders of the runs' corpora")
+    parser.add_argument("--data_dir", nargs="+", type=Path, default=[], help="where corpora lie that have moved since")
     arguments = parser.parse_args(argv)
     models = arguments.model
     if not models:

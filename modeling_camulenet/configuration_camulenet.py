@@ -39,6 +39,7 @@ CUSTOM_PIPELINES = {
 
 BRANCHES = ("spectrogram", "mfcc")
 FUSIONS = ("co_attention", "gate", "concat", "attention", "image", "none", "branches")
+FUSIONS_WITH_WEIGHTS = ("co_attention", "gate", "attention")  # over the encoder's frames
 ENCODER_CONTEXTS = ("clip", "padded")
 SPECTROGRAM_CONVOLUTIONS = ("alexnet", "small_cnn")
 POOLINGS = ("statistics", "flatten")
@@ -199,6 +200,28 @@ class CAMuLeNetConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         self._check_format(kwargs.get("format_version", 1), kwargs.get("camulenet_version"))
+        self._normalise()
+        super().__post_init__(**kwargs)
+        self._validate()
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        loaded = super().from_dict(config_dict, **kwargs)
+        # transformers sets what `from_pretrained` was given beside the checkpoint after `__post_init__`.
+        (loaded[0] if isinstance(loaded, tuple) else loaded).check()
+        return loaded
+
+    def check(self):
+        """
+        Bring the fields, which may have been set since, into the form in which they are read.
+
+        Raises:
+            ValueError: one has a value that cannot be.
+        """
+        self._normalise()
+        self._validate()
+
+    def _normalise(self):
         self.branches = list(self.branches)
         if not isinstance(self.classifier_hidden_size, int):
             self.classifier_hidden_size = list(self.classifier_hidden_size)
@@ -206,8 +229,6 @@ class CAMuLeNetConfig(PreTrainedConfig):
         self.training_speakers = list(self.training_speakers or [])
         genders = {0: "female", 1: "male"} if self.id2gender is None else self.id2gender
         self.id2gender = {int(index): name for index, name in genders.items()}
-        super().__post_init__(**kwargs)
-        self._validate()
 
     def save_pretrained(self, save_directory, **kwargs):
         # transformers notes only the class that is saved; a checkpoint must load through all of them.

@@ -344,6 +344,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
         if level_dbfs is not None and level_dbfs > 0:
             raise ValueError(f"`level_dbfs` is {level_dbfs!r}; full scale is 0, expected at most that.")
         self.level_dbfs = level_dbfs
+        if pad_to_max_duration and max_duration_s is None:
+            raise ValueError("`pad_to_max_duration` is True; it needs `max_duration_s`, the length to pad to.")
         self.pad_to_max_duration = pad_to_max_duration
         self.return_raw = return_raw
         if return_raw:
@@ -447,7 +449,8 @@ class CAMuLeNetFeatureExtractor(SequenceFeatureExtractor):
             resampled = soxr.resample(waveform, sampling_rate, self.sampling_rate)
             # A few samples at a high rate are less than one at ours: they stay one sample.
             waveform = resampled if resampled.size else waveform[:1]
-        return np.ascontiguousarray(waveform)
+        # torch shares its memory, and takes neither strides backwards nor what must not be written (np.frombuffer).
+        return np.require(waveform, requirements=["C", "W"])
 
     def __call__(
         self,

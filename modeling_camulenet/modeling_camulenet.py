@@ -520,6 +520,10 @@ class CAMuLeNetPreTrainedModel(PreTrainedModel):
     # The loss is a mean over the batch: Trainer must not rescale it by the number of items.
     accepts_loss_kwargs = False
 
+    def __init__(self, config: CAMuLeNetConfig, *args, **kwargs):
+        config.check()
+        super().__init__(config, *args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -672,7 +676,8 @@ class CAMuLeNetModel(CAMuLeNetPreTrainedModel):
         if input_values is not None:
             if attention_mask is None:
                 attention_mask = torch.ones_like(input_values, dtype=torch.long)
-            features = self.feature_extractor.extract(input_values, attention_mask.sum(dim=1).clamp(min=1))
+            parts = (*(["encoder"] if self.config.has_encoder else []), *self.config.branches)
+            features = self.feature_extractor.extract(input_values, attention_mask.sum(dim=1).clamp(min=1), parts)
         self._check_features(features, encoder_frames)
 
         if not self.config.has_encoder:

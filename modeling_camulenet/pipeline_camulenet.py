@@ -17,6 +17,8 @@ import torch
 from transformers import AudioClassificationPipeline
 from transformers.pipelines.audio_utils import ffmpeg_read
 
+from .configuration_camulenet import FUSIONS_WITH_WEIGHTS
+
 # soundfile raises an OSError where its library libsndfile is missing. Arrays need neither.
 try:
     import soundfile
@@ -65,7 +67,8 @@ def recording_in_memory(samples: np.ndarray, sampling_rate: float, name: str | N
     return Recording(read, sampling_rate, name)
 
 
-def recording_in_file(file: BinaryIO, name: str, sampling_rate: int) -> Recording:
+@contextmanager
+def recording_in_file(file: BinaryIO, name: str, sampling_rate: int) -> Iterator[Recording]:
     """
     The recording of an audio file, its channels averaged, float32: by soundfile, or by the ffmpeg program, which
     decodes the whole file at once, where soundfile does not know the format.
@@ -77,38 +80,42 @@ def recording_in_file(file: BinaryIO, name: str, sampling_rate: int) -> Recordin
     Raises:
         ValueError: neither can read it, or a part of it later on.
     """
-    reason = "soundfile is not installed (`pip install soundfile`)."
+    sound, reason = None, "soundfile is not installed (`pip install soundfile`)."
     if soundfile is not None:
         # Of a damaged file libsndfile asks Python's file objects for impossible places, which prints a traceback.
         path = getattr(file, "name", None)
         try:
             sound = soundfile.SoundFile(os.fsencode(path) if isinstance(path, str) else file)
-            if sound.frames > 2**62:  # a FLAC that was written to a pipe, through which soundfile cannot go
-                raise soundfile.SoundFileError("the file's header does not say how long it is; write the file anew")
         except soundfile.SoundFileError as error:
             reason = f"soundfile: {getattr(error, 'error_string', error)}"
-        else:
-
-            def read(num_samples: int) -> np.ndarray:
-                parts, wanted = [np.zeros(0, np.float32)], num_samples
-                while wanted > 0:
-                    try:
-                        part = sound.read(min(wanted, FRAMES_AT_A_TIME), dtype="float32", always_2d=True)
-                    except soundfile.SoundFileError as error:
-                        raise ValueError(f"{name}: the audio is damaged. soundfile: {error}") from error
-                    if not len(part):
-                        break
-                    parts.append(part.mean(axis=1))
-                    wanted -= len(part)
-                return np.concatenate(parts)
-
-            return Recording(read, sound.samplerate, name)
+    if sound is not None and sound.frames > 2**62:  # a FLAC that was written to a pipe: soundfile cannot go through it
+        sound.close()
+        sound, reason = None, "soundfile: the file's header does not say how long it is; write the file anew"
+    if sound is not None:
+        with sound:
+            yield Recording(partial(_read_sound, sound, name), sound.samplerate, name)
+        return
     file.seek(0)
     try:
         samples = ffmpeg_read(file.read(), sampling_rate)
     except ValueError as error:
         raise ValueError(f"{name}: the audio cannot be decoded. {reason} As fall-back: {error}.") from error
-    return recording_in_memory(samples, sampling_rate, name)
+    yield recording_in_memory(samples, sampling_rate, name)
+
+
+def _read_sound(sound, name: str, num_samples: int) -> np.ndarray:
+    """The next samples (samples,) of a `soundfile.SoundFile`, its channels averaged."""
+    parts, wanted = [np.zeros(0, np.float32)], num_samples
+    while wanted > 0:
+        try:
+            part = sound.read(min(wanted, FRAMES_AT_A_TIME), dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            raise ValueError(f"{name}: the audio is damaged. soundfile: {error}") from error
+        if not len(part):
+            break
+        parts.append(part.mean(axis=1))
+        wanted -= len(part)
+    return np.concatenate(parts)
 
 
 @contextmanager
@@ -255,8 +262,8 @@ class CAMuLeNetPipeline(AudioClassificationPipeline):
             - `"gender"`: such a list;
             - `"embedding"`: `np.ndarray` of shape (embedding_size,), float32, [MFCC; spectrogram; attended encoder];
             - `"attention"`: `np.ndarray` of shape (heads, frames), float32, over the encoder's frames, which lie at
-              equal distances from the recording's start to its end; each head's weights sum to 1, except for those of
-              `fusion="gate"`.
+              equal distances from the recording's start to its end, or to `max_duration_s` of the feature extractor
+              if that is earlier; each head's weights sum to 1, except for those of `fusion="gate"`.
 
             With `timeline` a dictionary of
 
@@ -276,6 +283,8 @@ class CAMuLeNetPipeline(AudioClassificationPipeline):
             if not 0 < hop_s <= window_s:
                 raise ValueError(f"`hop_s` is {hop_s}; expected more than 0 and at most `window_s`, {window_s}.")
             follow = partial(self._timeline, window_s=window_s, hop_s=hop_s, hysteresis=hysteresis, **kwargs)
+            if isinstance(inputs, torch.utils.data.Dataset) and not isinstance(inputs, Iterable):
+                inputs = map(inputs.__getitem__, range(len(inputs)))
             if is_recording(inputs) or not isinstance(inputs, Iterable):
                 return follow(inputs)
             return [follow(each) for each in inputs] if isinstance(inputs, Sequence) else map(follow, inputs)
@@ -335,7 +344,7 @@ class CAMuLeNetPipeline(AudioClassificationPipeline):
             raise ValueError(f"`function_to_apply` is {function_to_apply!r}; expected 'softmax', 'sigmoid' or 'none'.")
         if parameters.get("return_gender") and not config.id2gender:
             raise ValueError("`return_gender` needs a gender head; this model has none (`config.id2gender` is empty).")
-        if parameters.get("return_attention") and config.fusion in ("concat", "none"):
+        if parameters.get("return_attention") and config.fusion not in FUSIONS_WITH_WEIGHTS:
             raise ValueError(f"`return_attention` needs weights over frames; fusion={config.fusion!r} has none.")
         return {}, {name: parameters[name] for name in OF_THE_MODEL if name in parameters}, parameters
 
@@ -379,10 +388,12 @@ class CAMuLeNetPipeline(AudioClassificationPipeline):
         if isinstance(inputs, np.ndarray):
             yield recording_in_memory(inputs, sampling_rate, name)
         elif isinstance(inputs, (bytes, bytearray)):
-            yield recording_in_file(io.BytesIO(inputs), name, self.feature_extractor.sampling_rate)
+            with recording_in_file(io.BytesIO(inputs), name, self.feature_extractor.sampling_rate) as recording:
+                yield recording
         else:
-            with open_file(inputs) as file:
-                yield recording_in_file(file, name, self.feature_extractor.sampling_rate)
+            rate = self.feature_extractor.sampling_rate
+            with open_file(inputs) as file, recording_in_file(file, name, rate) as recording:
+                yield recording
 
     def _taken_apart(self, inputs) -> tuple[np.ndarray | bytes | str, float, str | None]:
         """A recording as its samples, its file's content or its file's name; its rate in Hz, if samples; its name."""

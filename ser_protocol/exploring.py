@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import itertools
 import json
 import shlex
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import datasets
 import numpy as np
 import pandas as pd
 
-from dataset_scripts import load_by_arguments
+from dataset_scripts import builder_class, load_by_arguments
 from dataset_scripts.schema import EMOTIONS, in_order
 
 from .calibration import emotion_probabilities
@@ -31,7 +32,8 @@ class Run:
 
     Args:
         folder: with results.json and predictions.csv.
-        data_dirs: folders of its corpora, in their order; by default those of the command that made the run.
+        data_dirs: folders in which its corpora may lie if those of the command that made the run are gone; several
+            corpora's in their order. Folders of other runs may be among them.
 
     Raises:
         OSError, ValueError: the files are not there or not what they should be.
@@ -79,13 +81,46 @@ class Run:
     def rows(self) -> tuple[datasets.Dataset, dict[str, int]]:
         """The corpus and the place of each of its utterances.
 
+        Of several folders in which it may lie, the first that has most of the run's utterances.
+
         Raises:
             OSError, ValueError: it is not here, or cannot be read.
         """
         arguments = json.loads((self.folder / "arguments.json").read_text(encoding="utf-8"))
-        data_dirs = self.data_dirs or _data_dirs_of(self.results["run"]["command"])
-        dataset = load_by_arguments(arguments, data_dirs).dataset
-        return dataset, {name: place for place, name in enumerate(dataset["utterance_id"][:])}
+        candidates = self._candidates(arguments)
+        best, most, problems = None, 0, []
+        for folders in candidates:
+            try:
+                dataset = load_by_arguments(arguments, folders).dataset
+            except (OSError, ValueError) as error:
+                if len(candidates) == 1:
+                    raise
+                problems.append(str(error).partition("\n")[0])
+                continue
+            place = {name: row for row, name in enumerate(dataset["utterance_id"][:])}
+            found = len(place.keys() & set(self.table.index))
+            if len(candidates) == 1 or found == len(self.table):
+                return dataset, place
+            if found > most:
+                best, most = (dataset, place), found
+            elif not found:
+                problems.append(f"{', '.join(map(str, folders))}: none of its utterances is there.")
+        if best is None:
+            raise ValueError(f"No folder holds the corpus of {self.folder}. {' '.join(problems)}")
+        return best
+
+    def _candidates(self, arguments: dict) -> list[Sequence[str | Path]]:
+        """Folders that may be those of the corpora, in the order in which to try them."""
+        names = [] if arguments["dataset_name"] else arguments["corpus"]
+        needed = sum(builder_class(name).needs_data_dir for name in names)
+        if not needed:
+            return [()]  # a builder that makes its own audio would make it in a folder that is not its own
+        recorded = _data_dirs_of(self.results["run"]["command"])
+        if not self.data_dirs:
+            return [recorded]
+        # Those of the command first: files of two corpora of one's own may have the same names.
+        there = [recorded] if recorded and all(Path(folder).expanduser().is_dir() for folder in recorded) else []
+        return there + ([*itertools.combinations(self.data_dirs, needed)] or [self.data_dirs])
 
     def audio(self, utterance_id: str) -> dict:
         """`{"bytes", "path"}` of a clip (`schema.read_audio`).

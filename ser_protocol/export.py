@@ -6,7 +6,8 @@ Inputs: `input_values` (batch, samples), float32, mono at the model's sampling r
 samples), int64, 1 on real samples. Outputs, of these what the model has: `logits` (batch, emotions), `gender_logits`
 (batch, genders), `co_attention_weights` (batch, heads, encoder frames), 0 behind a clip. Any number of clips of any
 length up to `max_samples`; the features are part of the graph. What a reader needs beside is in the file's metadata:
-`id2label` and `id2gender` (JSON), `sampling_rate` (Hz), `max_samples`, `license`, `weights_sha256`, `format_version`.
+`id2label` and `id2gender` (JSON), `sampling_rate` (Hz), `max_samples`, `license`, `format_version` and
+`weights_sha256`, which the function of that name makes of `safetensors.torch.load_file("model.safetensors")`, too.
 
 `--quantize int8` stores the weights of the matrix products in 8 bits and quantises what they multiply as it comes
 (dynamic quantisation). examples/onnx_predict.py runs the file with onnxruntime alone.
@@ -20,14 +21,19 @@ import logging
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.export import Dim
+from transformers import AutoConfig
 
-from modeling_camulenet import CAMuLeNetForAudioClassification
+from modeling_camulenet import CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
+
+from .predict import check_camulenet
 
 try:
     import onnx
@@ -41,6 +47,7 @@ OUTPUTS = ("logits", "gender_logits", "co_attention_weights")
 OPSET = 20
 # The graph is traced for clips of a second and more; shorter ones are padded to it, and masked there.
 MIN_SAMPLES = 16000
+TRACED_SAMPLES = 2 * MIN_SAMPLES + 123
 MAX_UNLIMITED = 2**22  # samples, of an encoder that reads a clip at once: 262 s
 WHISPER_SAMPLES = 480000  # longer clips run in windows, in a loop that a graph has not
 MAX_BATCH = 4096
@@ -151,10 +158,14 @@ def export(checkpoint: str | Path, output: Path, quantize: str | None = None) ->
     Returns:
         `megabytes` (10^6 bytes) and `difference`, how far its outputs are from PyTorch's at most on some noise.
     Raises:
+        OSError, RuntimeError, ValueError: it cannot be loaded, or is none of CAMuLeNet.
         ExportError: its operations cannot be exported, or its float32 outputs differ from PyTorch's.
     """
-    model = CAMuLeNetForAudioClassification.from_pretrained(checkpoint).float().eval()
+    check_camulenet(checkpoint, AutoConfig.from_pretrained(checkpoint))
+    model = CAMuLeNetForAudioClassification.from_pretrained(checkpoint).eval()
     limit = max_samples(model.config)
+    about = metadata(checkpoint, model, limit)  # of the checkpoint's weights, before they get other names and types
+    model.float()
     expected = {shape: _run_torch(model, shape) for shape in _check_shapes(limit)}
     _replace_grus(model)
     graph = _traced(model, limit)
@@ -176,7 +187,7 @@ def export(checkpoint: str | Path, output: Path, quantize: str | None = None) ->
                 )
             path = quantized
         graph = onnx.load(path)
-        onnx.helper.set_model_props(graph, metadata(checkpoint, model, limit))
+        onnx.helper.set_model_props(graph, about)
         onnx.save(graph, path)
         session = onnxruntime.InferenceSession(path)
         difference = max(
@@ -185,7 +196,10 @@ def export(checkpoint: str | Path, output: Path, quantize: str | None = None) ->
             for ours, theirs in zip(session.run(None, inputs), outputs, strict=True)
         )
         if quantize is None and not difference <= TOLERANCE:
-            raise ExportError(f"The graph's outputs differ from PyTorch's by {difference:.1e}; nothing is written.")
+            raise ExportError(
+                f"The graph's outputs differ from PyTorch's by {difference:.1e}, more than {TOLERANCE:g}; nothing is "
+                "written."
+            )
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(path.read_bytes())
     return {"megabytes": output.stat().st_size / 1e6, "difference": difference}
@@ -194,15 +208,16 @@ def export(checkpoint: str | Path, output: Path, quantize: str | None = None) ->
 def max_samples(config) -> int:
     """The longest clip that the graph takes."""
     whisper = config.has_encoder and config.encoder_config.model_type == "whisper"
-    return WHISPER_SAMPLES if whisper else MAX_UNLIMITED
+    limit = WHISPER_SAMPLES if whisper else MAX_UNLIMITED
+    extractor = CAMuLeNetFeatureExtractor.from_model_config(config)
+    if extractor.max_duration_s is not None:  # what lies behind is not read
+        limit = min(limit, round(extractor.max_duration_s * extractor.sampling_rate))
+    return limit
 
 
 def metadata(checkpoint: str | Path, model, limit: int) -> dict[str, str]:
     """What the file says of itself."""
     config = model.config
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
     card = Path(checkpoint) / "README.md"
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     licenses = [line.split(":", 1)[1].strip() for line in lines if line.startswith("license:")]
@@ -215,13 +230,21 @@ def metadata(checkpoint: str | Path, model, limit: int) -> dict[str, str]:
         "sampling_rate": str(model.camulenet.feature_extractor.sampling_rate),
         "max_samples": str(limit),
         "license": licenses[0] if licenses else "see the checkpoint's card",
-        "weights_sha256": digest.hexdigest(),
+        "weights_sha256": weights_sha256(model.state_dict()),
     }
+
+
+def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over name (UTF-8) and values (as a safetensors file has them) of each weight, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_shapes(limit: int) -> tuple[tuple[int, ...], ...]:
     """Lengths of the clips of some batches: a sample, a fraction of a second, several at once, and a long one."""
-    return (1,), (4000,), (9000, 24001, 50000), (min(limit, 20 * MIN_SAMPLES),)
+    return (1,), (4000,), (9000, 24001, min(limit, 50000)), (min(limit, 20 * MIN_SAMPLES),)
 
 
 def _run_torch(model, lengths: tuple[int, ...]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
@@ -245,7 +268,12 @@ def _replace_grus(model: nn.Module) -> None:
 
 def _traced(model, limit: int) -> "onnx.ModelProto":
     """The graph of clips of `MIN_SAMPLES` to `limit` samples."""
-    values = torch.zeros(2, 2 * MIN_SAMPLES + 123)
+    if limit < TRACED_SAMPLES:
+        raise ExportError(
+            f"The model reads no more than {limit} samples of a clip (`max_duration_s`); the graph is traced with "
+            f"{TRACED_SAMPLES}."
+        )
+    values = torch.zeros(2, TRACED_SAMPLES)
     mask = torch.ones(values.shape, dtype=torch.long)
     axes = {0: Dim("batch", max=MAX_BATCH), 1: Dim("samples", min=MIN_SAMPLES, max=limit)}
     with torch.inference_mode():
@@ -335,7 +363,7 @@ def main() -> None:
         parser.error("--output says where the file of a model of the Hub goes")
     try:
         written = export(arguments.checkpoint, output, arguments.quantize)
-    except (ExportError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         sys.exit(f"export: {error}")
     print(
         f"{output}: {written['megabytes']:.1f} MB; its outputs are within {written['difference']:.1e} of PyTorch's "

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from transformers import Pipeline, pipeline
+from transformers import Pipeline
 
 from dataset_scripts.demo import DISCLAIMER
+from modeling_camulenet.configuration_camulenet import FUSIONS_WITH_WEIGHTS
 from modeling_camulenet.pipeline_camulenet import segments_of
 
 from .calibration import fit_temperature, reliability, with_temperature
+from .predict import load_classifier
 from .speech import MIN_SPEECH_S, overlap_s, speech_spans
 from .statistics import read_predictions
 
@@ -64,7 +66,7 @@ class Hearing:
 @dataclass
 class Listener:
     """
-    A checkpoint and its record on speakers that it, or the fold models beside it, had not met.
+    A checkpoint and the record of its run on test speakers, whom its models had not met unless the results say so.
 
     Args:
         name: folder or Hub id.
@@ -80,7 +82,7 @@ class Listener:
 
     @functools.cached_property
     def temperature(self) -> float | None:
-        """What divides the emotion's logits: fitted on the run's unseen speakers, of whom a new recording is none."""
+        """What divides the emotion's logits: fitted on the run's test speakers, of whom a new recording is none."""
         if self.predictions is None or not len(self.predictions) or not self._same_emotions:
             return None
         return fit_temperature(self.predictions)
@@ -132,12 +134,14 @@ class Listener:
         """What an answer with this score is worth, by the record of the run."""
         if self.temperature is None:
             return "This share is the model's own and not calibrated: no predictions on unseen speakers came with it."
+        met = self.results is not None and self.results["unseen_speakers"] is False
+        whom = "speakers who were not all new to the models" if met else "unseen speakers"
         bins = reliability(self.calibrated, BINS)
         row = bins.iloc[min(int(score * BINS), BINS - 1)]
         if row["num_utterances"] < MIN_CLIPS:
-            return "Calibrated on unseen speakers; too few of their answers were as sure as this one to say more."
+            return f"Calibrated on {whom}; too few of their answers were as sure as this one to say more."
         return (
-            f"Calibrated on unseen speakers: of {row['num_utterances']:.0f} answers that were {row['low']:.0%} to "
+            f"Calibrated on {whom}: of {row['num_utterances']:.0f} answers that were {row['low']:.0%} to "
             f"{row['high']:.0%} sure, {row['accuracy']:.0%} were right."
         )
 
@@ -168,10 +172,10 @@ class Listener:
         heads = {"return_gender": True} if config.id2gender else {}
         raw = {"array": waveform, "sampling_rate": hearing.sampling_rate}
         if hearing.duration_s <= MAX_ATTENTION_S:
-            seen = {"return_attention": True} if config.fusion not in ("concat", "none") else {}
+            seen = {"return_attention": True} if config.fusion in FUSIONS_WITH_WEIGHTS else {}
             whole = self.classify(raw, top_k=None, **heads, **seen)
             whole = whole if isinstance(whole, dict) else {"emotion": whole}
-            hearing.attention = whole.get("attention")
+            hearing.attention = self._over_all(whole.get("attention"), hearing.duration_s)
         if hearing.duration_s <= SHORT_S:
             hearing.emotion, hearing.gender = self.scaled(whole["emotion"]), whole.get("gender", [])
             return hearing
@@ -183,6 +187,14 @@ class Listener:
         for head in ("emotion", *(["gender"] if heads else [])):
             setattr(hearing, head, _mean([window[head] for window in windows if window["emotion"]]))
         return hearing
+
+    def _over_all(self, attention: np.ndarray | None, duration_s: float) -> np.ndarray | None:
+        """Attention (heads, frames) to the recording's end: 0 on what a model with `max_duration_s` does not read."""
+        read_s = self.classify.model.base_model.feature_extractor.max_duration_s
+        if attention is None or read_s is None or duration_s <= read_s:
+            return attention
+        frames = attention.shape[1]
+        return np.pad(attention, ((0, 0), (0, round(frames * duration_s / read_s) - frames)))
 
     @staticmethod
     def _nothing_said(hearing: Hearing) -> str:
@@ -211,9 +223,7 @@ def load_listener(name: str, revision: str | None = None) -> Listener:
     Raises:
         OSError, ValueError: there is no such checkpoint, or it is none of CAMuLeNet.
     """
-    classify = pipeline("audio-classification", model=name, revision=revision, trust_remote_code=True)
-    if not hasattr(classify.model.config, "training_speakers"):
-        raise ValueError(f"{name} is a {classify.model.config.model_type} model; expected a CAMuLeNet checkpoint.")
+    classify = load_classifier(name, revision)
     find = _local_file(Path(name)) if Path(name).is_dir() else _hub_file(name, revision)
     results, predictions = find("results.json"), find("predictions.csv")
     return Listener(

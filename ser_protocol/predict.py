@@ -5,11 +5,11 @@ run-ser predict FOLDER more.flac --model me/camulenet --output predictions.csv
 run-ser predict FOLDER --model me/camulenet --timeline OUT_FOLDER --window_s 3 --hop_s 1
 
 Without --output and --timeline a line is printed for each file. With --output a table is written, .csv or .jsonl:
-`file`, `model`, `predicted_emotion`, `predicted_gender` and the probability of each class, as in predictions.csv of a
-run; a row is added for each file as it is done, short files first, and a repeat of the command goes on where one was
-interrupted. With --timeline emotion over time is written for each file: its windows as `.csv`, its segments as
-`.TextGrid` for Praat and as `.txt`, labels for Audacity. A file that cannot be used stops nothing: all such files are
-named at the end.
+`file`, `model` (MODEL@REVISION with --revision), `predicted_emotion`, `predicted_gender` and the probability of each
+class, as in predictions.csv of a run; rows are added as files are done, short files first, and a repeat of the command
+goes on where one was interrupted. With --timeline emotion over time is written for each file: its windows as `.csv`,
+its segments as `.TextGrid` for Praat and as `.txt`, labels for Audacity. A file that cannot be used stops nothing: all
+such files are named at the end.
 """
 
 import argparse
@@ -18,19 +18,47 @@ import io
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import soundfile
 from huggingface_hub.errors import HFValidationError
 from tqdm.auto import tqdm
-from transformers import pipeline
+from transformers import Pipeline, PreTrainedConfig, pipeline
 
 from .files import write_atomically
 
 TIMELINES = "timelines.json"  # beside time lines: what made them
+TIMELINE_SUFFIXES = (".csv", ".TextGrid", ".txt")
 # What is looked for in folders. A file that is named is tried whatever its ending.
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".aac", ".webm")
+
+
+def load_classifier(name: str, revision: str | None = None, **arguments) -> Pipeline:
+    """
+    The pipeline of a checkpoint.
+
+    Args:
+        name: folder or Hub id; its code is run.
+        revision: commit, branch or tag of one on the Hub.
+        arguments: of `CAMuLeNetPipeline`.
+    Raises:
+        OSError, ValueError: there is no such checkpoint, or it is none of CAMuLeNet.
+    """
+    classify = pipeline("audio-classification", model=name, revision=revision, trust_remote_code=True, **arguments)
+    check_camulenet(name, classify.model.config)
+    return classify
+
+
+def check_camulenet(name: str | Path, config: PreTrainedConfig) -> None:
+    """
+    Refuse a checkpoint that is none of CAMuLeNet.
+
+    Raises:
+        ValueError: it is another model's.
+    """
+    if config.model_type != "camulenet":
+        raise ValueError(f"{name} is a {config.model_type} model; expected a CAMuLeNet checkpoint.")
 
 
 def audio_files(paths: Sequence[str]) -> list[str]:
@@ -102,43 +130,62 @@ def write_table(files: Sequence[str], classify, model: str, output: Path, batch_
     Returns:
         File -> what is wrong with it, of those that cannot be used.
     Raises:
-        ValueError: the table is of another model or another kind.
+        ValueError: the table is of another model or another kind, or an emotion and a gender have one name.
     """
     config = classify.model.config
-    classes = [*config.id2label.values(), *config.id2gender.values()]
-    columns = ["file", "model", "predicted_emotion", "predicted_gender", *(f"p_{name}" for name in classes)]
+    emotions, genders = list(config.id2label.values()), list(config.id2gender.values())
+    shared = sorted(set(emotions) & set(genders))
+    if shared:
+        raise ValueError(
+            f"{model} has an emotion and a gender of one name, {', '.join(shared)}, for which the table has but one "
+            "column: rename one in id2label or id2gender of its config.json."
+        )
+    columns = ["file", "model", "predicted_emotion", "predicted_gender", *(f"p_{name}" for name in emotions + genders)]
     done = _rows_done(output, columns, model)
     to_do = sorted((file for file in files if file not in done), key=duration_s)
-    read, bad = [], {}
-
-    def waveforms():
-        for file in tqdm(to_do, unit=" files"):
-            try:
-                waveform = classify.preprocess(file)["input_values"][0].numpy()
-            except (ValueError, OSError) as error:
-                bad[file] = str(error)
-                continue
-            read.append(file)
-            yield waveform
-
+    bad = {}
     output.parent.mkdir(parents=True, exist_ok=True)
-    with open(output, "a", encoding="utf-8", newline="") as table:
+    with open(output, "a", encoding="utf-8", newline="") as table, tqdm(total=len(to_do), unit=" files") as bar:
         if output.suffix == ".csv" and not done and table.tell() == 0:
             csv.writer(table, lineterminator="\n").writerow(columns)
-        results = classify(waveforms(), batch_size=batch_size, return_gender=bool(config.id2gender), top_k=None)
-        for index, result in enumerate(results):
-            heads = result if isinstance(result, dict) else {"emotion": result}
-            row = {"file": read[index], "model": model, "predicted_gender": None}
-            for head, items in heads.items():
-                row[f"predicted_{head}"] = items[0]["label"]
-                row |= {f"p_{item['label']}": round(item["score"], 6) for item in items}
-            row = {name: row[name] for name in columns}
-            if output.suffix == ".csv":
-                csv.writer(table, lineterminator="\n").writerow(row.values())
-            else:
-                table.write(json.dumps(row) + "\n")
+        for start in range(0, len(to_do), batch_size):
+            batch = to_do[start : start + batch_size]
+            for file, result in _classified(batch, classify, bad).items():
+                heads = result if isinstance(result, dict) else {"emotion": result}
+                row = {"file": file, "model": model, "predicted_gender": None}
+                for head, items in heads.items():
+                    row[f"predicted_{head}"] = items[0]["label"]
+                    row |= {f"p_{item['label']}": round(item["score"], 6) for item in items}
+                row = {name: row[name] for name in columns}
+                if output.suffix == ".csv":
+                    csv.writer(table, lineterminator="\n").writerow(row.values())
+                else:
+                    table.write(json.dumps(row) + "\n")
             table.flush()
+            bar.update(len(batch))
     return bad
+
+
+def _classified(files: Sequence[str], classify, bad: dict[str, str]) -> dict[str, list | dict]:
+    """File -> the pipeline's result, of a batch; what is wrong with a file that cannot be used goes into `bad`."""
+    waveforms, results = {}, {}
+    for file in files:
+        try:
+            waveforms[file] = classify.preprocess(file)["input_values"][0].numpy()
+        except (ValueError, OSError) as error:
+            bad[file] = str(error)
+    arguments = {"return_gender": bool(classify.model.config.id2gender), "top_k": None}
+    try:
+        answers = classify([*waveforms.values()], batch_size=len(files), **arguments)
+        return dict(zip(waveforms, answers, strict=True))
+    except ValueError:
+        pass  # The model refuses one that can be read (fusion="gate" a long one), and so its batch: which one?
+    for file, waveform in waveforms.items():
+        try:
+            results[file] = classify(waveform, **arguments)
+        except ValueError as error:
+            bad[file] = str(error)
+    return results
 
 
 def _rows_done(output: Path, columns: list[str], model: str) -> set[str]:
@@ -155,7 +202,13 @@ def _rows_done(output: Path, columns: list[str], model: str) -> set[str]:
     if whole != content:
         write_atomically(output, whole)
     text = io.StringIO(whole.decode(), newline="")
-    rows = list(csv.DictReader(text)) if output.suffix == ".csv" else [json.loads(line) for line in text]
+    reader = csv.DictReader(text) if output.suffix == ".csv" else None
+    rows = list(reader or map(json.loads, text))
+    if reader and reader.fieldnames not in (None, columns):
+        raise ValueError(
+            f"{output} is there already, with other columns than those of {model}: give another --output, or delete "
+            "it."
+        )
     for row in rows:
         if list(row) != columns or row["model"] != model:
             raise ValueError(
@@ -181,9 +234,10 @@ def write_timelines(
     Returns:
         File -> what is wrong with it, of those that cannot be used.
     Raises:
-        ValueError: `folder` has time lines of another model or other windows.
+        ValueError: `folder` has time lines of another model or other windows, or files that are no time lines where
+            some would be written.
     """
-    _check_timelines(folder / TIMELINES, {"model": model, "window_s": window_s, "hop_s": hop_s})
+    _check_timelines(folder, files.values(), {"model": model, "window_s": window_s, "hop_s": hop_s})
     bad = {}
     to_do = [file for file in files if not (folder / f"{files[file]}.txt").exists()]
     for file in tqdm(to_do, unit=" files"):
@@ -201,15 +255,23 @@ def write_timelines(
     return bad
 
 
-def _check_timelines(path: Path, made_by: dict) -> None:
+def _check_timelines(folder: Path, names: Iterable[str], made_by: dict) -> None:
     """Note what makes the time lines of a folder, or hold it against what made those that are there."""
+    path = folder / TIMELINES
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else made_by
+    places = [Path(f"{folder / name}{suffix}") for name in names for suffix in TIMELINE_SUFFIXES]
+    theirs = [] if path.is_file() else [place for place in places if place.exists()]
+    if theirs:
+        raise ValueError(
+            f"{theirs[0]} is there already and no time line of ours ({folder} has no {TIMELINES}): give another "
+            "--timeline folder."
+        )
     changed = [
         f"{name} {before.get(name)}, not {value}" for name, value in made_by.items() if before.get(name) != value
     ]
     if changed:
         raise ValueError(
-            f"{path.parent} has time lines of {', '.join(changed)}: give another --timeline folder, or delete it."
+            f"{folder} has time lines of {', '.join(changed)}: give another --timeline folder, or delete it."
         )
     write_atomically(path, json.dumps(made_by, indent=2) + "\n")
 
@@ -299,22 +361,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                 unnameable[file] = "its name is not valid UTF-8; rename it"
         usable = [file for file in files if file not in unnameable]
         try:
-            classify = pipeline(
-                "audio-classification",
-                model=arguments.model,
-                revision=arguments.revision,
-                trust_remote_code=True,
-                top_k=arguments.top_k,
-            )
+            classify = load_classifier(arguments.model, arguments.revision, top_k=arguments.top_k)
         except (OSError, HFValidationError) as error:
             where = "" if Path(arguments.model).is_dir() else " (there is no such folder here)"
             sys.exit(f"predict: the model {arguments.model}{where} cannot be loaded: {error}")
+        # What another revision made is not taken for done.
+        model = f"{arguments.model}@{arguments.revision}" if arguments.revision else arguments.model
         if arguments.output:
-            bad = write_table(usable, classify, arguments.model, arguments.output, arguments.batch_size)
+            bad = write_table(usable, classify, model, arguments.output, arguments.batch_size)
         elif arguments.timeline:
             names = names_of(usable, arguments.files)
             lengths = (arguments.batch_size, arguments.window_s, arguments.hop_s)
-            bad = write_timelines(names, classify, arguments.model, arguments.timeline, *lengths)
+            bad = write_timelines(names, classify, model, arguments.timeline, *lengths)
         else:
             bad = print_lines(usable, classify)
         bad = unnameable | bad

@@ -1,5 +1,9 @@
 """Configurations of tiny speech encoders, one for each architecture and each way its convolutions are normalised."""
 
+from pathlib import Path
+
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
+
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 CONVOLUTIONS = {  # the fewest samples are 30, a frame every 20
     "conv_dim": (8, 8, 8),
@@ -34,3 +38,10 @@ ENCODERS = {
     "sew-d": encoder_of_audio("sew-d", "group", squeeze_factor=2),
     "wav2vec2-conformer": encoder_of_audio("wav2vec2-conformer", "group", conv_depthwise_kernel_size=5),
 }
+
+
+def write_wav2vec2(folder: Path) -> None:
+    """A checkpoint that classifies audio and is none of CAMuLeNet."""
+    config = Wav2Vec2Config(**SIZES, **CONVOLUTIONS, classifier_proj_size=4)
+    Wav2Vec2ForSequenceClassification(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)

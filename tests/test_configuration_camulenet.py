@@ -7,12 +7,18 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
 from transformers import AutoConfig, PreTrainedConfig, WhisperConfig
 
-from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
+from modeling_camulenet import (
+    CAMuLeNetConfig,
+    CAMuLeNetFeatureExtractor,
+    CAMuLeNetForAudioClassification,
+    CAMuLeNetModel,
+)
 from modeling_camulenet.configuration_camulenet import CODE_VERSION, FORMAT_VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -239,12 +245,27 @@ def test_genders():
         ("adversarial_gender", True, "False without a gender head", {"id2gender": {}}),
     ],
 )
-def test_refusals_name_field_value_and_expectation(name, value, expected, others):
-    with pytest.raises(ValueError) as refusal:
-        CAMuLeNetConfig(**{name: value}, **others)
-    message = str(refusal.value)
-    assert f"`{name}` is {value!r}" in message
-    assert expected in message
+def test_refusals_name_field_value_and_expectation(name, value, expected, others, tmp_path):
+    CAMuLeNetConfig().save_pretrained(tmp_path)
+    for load in (CAMuLeNetConfig, partial(CAMuLeNetConfig.from_pretrained, tmp_path)):
+        with pytest.raises(ValueError) as refusal:
+            load(**{name: value}, **others)
+        message = str(refusal.value)
+        assert f"`{name}` is {value!r}" in message
+        assert expected in message
+
+
+def test_fields_that_are_set_later(tiny_config, tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    config, unused = CAMuLeNetConfig.from_pretrained(
+        tmp_path, id2gender={"0": "woman", "1": "man"}, branches=("mfcc",), return_unused_kwargs=True, other=1
+    )
+    assert config.id2gender == {0: "woman", 1: "man"} and config.branches == ["mfcc"] and unused == {"other": 1}
+    config.id2gender = {"0": "f", "1": "m", "2": "x"}
+    assert CAMuLeNetForAudioClassification(config).config.id2gender == {0: "f", 1: "m", 2: "x"}
+    config.fusion = "sum"
+    with pytest.raises(ValueError, match="`fusion` is 'sum'; expected one of co_attention"):
+        CAMuLeNetModel(config)
 
 
 def test_an_unknown_encoder_type_is_refused():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,13 +62,75 @@ def test_audio_is_the_corpus_s(run, ravdess):
         run.audio("ravdess/none")
 
 
-def test_a_corpus_elsewhere_is_named(finished_run, ravdess, tmp_path):
-    run = Run(finished_run, [tmp_path / "gone"])
-    with pytest.raises((ValueError, OSError), match="gone"):
-        run.audio("ravdess/03-01-01-01-01-01-01")
+def copied(run: Path, folder: Path, data_dir: Path, **arguments) -> Path:
+    """The record of a run as if its command had named another folder, and its arguments were others."""
+    folder.mkdir(parents=True)
+    shutil.copy(run / "predictions.csv", folder)
+    results = json.loads((run / "results.json").read_text())
+    results["run"]["command"] = f"python run_ser.py --corpus x --data_dir {data_dir} --output_dir OUT"
+    (folder / "results.json").write_text(json.dumps(results))
+    arguments = json.loads((run / "arguments.json").read_text()) | arguments
+    (folder / "arguments.json").write_text(json.dumps(arguments))
+    return folder
+
+
+CLIP = "03-01-01-01-01-01-01"
+
+
+def test_a_corpus_that_has_moved(finished_run, ravdess, tmp_path):
     moved = shutil.copytree(ravdess[3], tmp_path / "moved")
-    found = Run(finished_run, [moved]).audio("ravdess/03-01-01-01-01-01-01")
-    assert str(found["path"]).startswith(str(moved))
+    gone = copied(finished_run, tmp_path / "run", tmp_path / "gone")
+    with pytest.raises(ValueError, match="gone is not a directory"):
+        Run(gone).audio(f"ravdess/{CLIP}")
+    with pytest.raises(ValueError, match="nowhere is not a directory"):
+        Run(gone, [tmp_path / "nowhere"]).audio(f"ravdess/{CLIP}")
+    assert Run(gone, [moved]).audio(f"ravdess/{CLIP}")["path"] == str(moved / f"{CLIP}.wav")
+    # Where the run was made the corpus is as it was.
+    assert Run(finished_run, [moved]).audio(f"ravdess/{CLIP}")["path"] == str(ravdess[3] / f"{CLIP}.wav")
+
+
+def test_of_several_folders_each_run_takes_its_own(finished_run, ravdess, tmp_path):
+    moved = shutil.copytree(ravdess[3], tmp_path / "moved")
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(moved / f"{CLIP}.wav", other / "03-01-01-01-01-01-24.wav")
+    run = copied(finished_run, tmp_path / "run", tmp_path / "gone")
+    assert Run(run, [other, moved]).audio(f"ravdess/{CLIP}")["path"] == str(moved / f"{CLIP}.wav")
+    (moved / f"{CLIP}.wav").unlink()  # what is left can be heard
+    name = "03-01-05-01-01-01-02"
+    assert Run(run, [other, moved]).audio(f"ravdess/{name}")["path"] == str(moved / f"{name}.wav")
+    with pytest.raises(ValueError) as refused:
+        Run(run, [other, tmp_path / "nowhere"]).audio(f"ravdess/{name}")
+    assert f"No folder holds the corpus of {run}." in str(refused.value)
+    assert f"{other}: none of its utterances is there." in str(refused.value)
+    assert f"{tmp_path / 'nowhere'} is not a directory" in str(refused.value)
+
+
+def test_own_corpora_with_the_same_names(finished_run, ravdess, tmp_path):
+    """As IDs they are one corpus: each run takes the folder of its own command."""
+    runs, folders = [], []
+    own = {
+        "corpus": ["own"],
+        "corpus_name": "ravdess2",
+        "file_pattern": r"-(?P<emotion>\d\d)-01-\d\d-01-(?P<speaker>\d\d)",
+    }
+    for name in ("first", "second"):
+        folders.append(shutil.copytree(ravdess[3], tmp_path / name))
+        runs.append(copied(finished_run, tmp_path / "runs" / name, folders[-1], **own))
+        table = (runs[-1] / "predictions.csv").read_text().replace("ravdess/", "ravdess2/")
+        (runs[-1] / "predictions.csv").write_text(table)
+    for run, folder in zip(runs, folders):
+        assert Run(run, folders).audio(f"ravdess2/{CLIP}")["path"] == str(folder / f"{CLIP}.wav")
+
+
+def test_a_corpus_that_needs_no_folder_gets_none(finished_run, ravdess, tmp_path):
+    """The demonstration's builder would make its clips in the user's."""
+    given = shutil.copytree(ravdess[3], tmp_path / "given")
+    before = sorted(given.rglob("*"))
+    demo = load_corpus("demo")[0]
+    run = Run(copied(finished_run, tmp_path / "run", given, corpus=["demo"], label_map=None), [given])
+    assert run.audio(demo["utterance_id"]) == demo["audio"]
+    assert sorted(given.rglob("*")) == before
 
 
 def test_the_map_of_a_fold(run):

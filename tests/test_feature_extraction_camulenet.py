@@ -354,6 +354,14 @@ def test_audio_that_is_none_is_refused(audio, message):
         extractor([np.zeros(100), audio])
 
 
+def test_audio_that_may_only_be_read_is_copied():
+    """torch would share its memory, write where it must not, and warns of that."""
+    audio = np.frombuffer(np.array([0.0, 0.5, -1.0], dtype=np.float32).tobytes(), np.float32)
+    wave = CAMuLeNetFeatureExtractor().prepare_waveform(audio)
+    assert wave.flags.writeable and wave.tolist() == [0.0, 0.5, -1.0]
+    assert CAMuLeNetFeatureExtractor().prepare_waveform(wave) is wave
+
+
 def test_kinds_of_batches():
     first, second = noise(1000, 1), noise(700, 2)
     extractor = CAMuLeNetFeatureExtractor(return_raw=True)
@@ -504,6 +512,7 @@ def test_from_model_config(tiny_config):
         ({"encoder_context": "half"}, "encoder_context.*'half'.*clip, padded"),
         ({"branches": ["pitch"]}, "branches.*pitch.*spectrogram, mfcc"),
         ({"level_dbfs": 25.0}, "level_dbfs.*25.0.*at most"),
+        ({"pad_to_max_duration": True}, "pad_to_max_duration.*True; it needs `max_duration_s`"),
     ],
 )
 def test_unknown_settings_are_refused(arguments, message):

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import TINY
+from encoders import write_wav2vec2
 from hub_server import TOKEN, HubServer
 from scipy.special import log_softmax, softmax
 
 from dataset_scripts import load_corpus
 from dataset_scripts.schema import read_audio
+from modeling_camulenet import CAMuLeNetForAudioClassification
 from ser_protocol import listening
 from ser_protocol.calibration import fit_temperature
 from ser_protocol.listening import Listener, load_listener
@@ -78,6 +81,29 @@ def test_a_longer_recording_is_heard_in_windows(listener, speech):
     assert sum(scores(hearing.emotion).values()) == pytest.approx(1)
 
 
+def in_memory(config) -> Listener:
+    """A model of random weights, without a record."""
+    model = CAMuLeNetForAudioClassification(config)
+    return Listener("x", model.pipeline(model.camulenet.feature_extractor, device="cpu"))
+
+
+def test_attention_of_a_model_that_reads_the_beginning(tiny_config, speech):
+    """Its frames lie where they are heard; what is not read has no weight."""
+    extractor = {**TINY["feature_extractor"], "max_duration_s": 2.0}
+    hearing = in_memory(tiny_config(feature_extractor=extractor)).listen(raw(np.concatenate(speech[:3])[: 4 * RATE]))
+    assert hearing.attention.shape == (2, 200)  # a frame is 20 ms
+    np.testing.assert_allclose(hearing.attention[:, :100].sum(axis=1), 1, atol=1e-5)
+    assert not hearing.attention[:, 100:].any() and hearing.attention[:, 99].all()
+
+
+@pytest.mark.parametrize("fusion", ["image", "branches", "gate"])
+def test_without_weights_over_frames_there_is_no_attention(tiny_config, speech, fusion):
+    listener = in_memory(tiny_config(fusion=fusion))
+    hearing = listener.listen(raw(speech[0]))
+    assert hearing.emotion == listener.classify(raw(speech[0]))
+    assert (hearing.attention is not None) == (fusion == "gate")
+
+
 @pytest.mark.parametrize(
     ("waveform", "said"),
     [
@@ -136,6 +162,12 @@ def test_what_an_answer_is_worth(listener):
         "Calibrated on unseen speakers: of 40 answers that were 60% to 80% sure, 75% were right."
     )
     assert "too few" in worth.confidence_line(0.99) and "too few" in worth.confidence_line(1.0)
+    # A protocol that leaks on purpose, or a split of one's own.
+    worth.results = {"unseen_speakers": False}
+    assert worth.confidence_line(0.7).startswith(
+        "Calibrated on speakers who were not all new to the models: of 40 answ"
+    )
+    assert worth.confidence_line(1.0).startswith("Calibrated on speakers who were not all new to the models; too few")
 
 
 def test_a_checkpoint_without_its_run(finished_run, speech, tmp_path):
@@ -191,13 +223,6 @@ print("temperature", repr(load_listener("me/camulenet").temperature))
 
 
 def test_another_model_is_refused(tmp_path):
-    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
-
-    config = Wav2Vec2Config(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, conv_dim=[8] * 7,
-        num_conv_pos_embeddings=2, num_conv_pos_embedding_groups=1, classifier_proj_size=4,
-    )  # fmt: skip
-    Wav2Vec2ForSequenceClassification(config).save_pretrained(tmp_path)
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    write_wav2vec2(tmp_path)
     with pytest.raises(ValueError, match="is a wav2vec2 model; expected a CAMuLeNet checkpoint"):
         load_listener(str(tmp_path))

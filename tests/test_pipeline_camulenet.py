@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import torch
 import transformers
+from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_camulenet import (
     CAMuLeNetConfig,
@@ -20,6 +21,7 @@ from modeling_camulenet import (
     CAMuLeNetForAudioClassification,
     pipeline_camulenet,
 )
+from modeling_camulenet.configuration_camulenet import FUSIONS, FUSIONS_WITH_WEIGHTS
 from modeling_camulenet.pipeline_camulenet import CAMuLeNetPipeline, segments_of
 
 RATE = 16000
@@ -307,10 +309,17 @@ def test_attention_of_any_length(encoder_context):
         assert result["attention"].shape == (1, -(-num_samples // 320))
 
 
-def test_no_attention_without_weights(clip):
-    classifier = tiny_classifier(fusion="concat")
-    with pytest.raises(ValueError, match="fusion='concat'"):
-        classifier(clip, return_attention=True)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_attention_of_the_fusions_that_have_weights(clip, fusion):
+    classifier = tiny_classifier(fusion=fusion, **({"branches": []} if fusion == "none" else {}))
+    with torch.no_grad():
+        has_weights = classifier.model(input_values=torch.from_numpy(clip)[None]).co_attention_weights is not None
+    assert has_weights == (fusion in FUSIONS_WITH_WEIGHTS)
+    if has_weights:
+        assert classifier(clip, return_attention=True)["attention"].shape[1] == len(clip) // 320
+    else:
+        with pytest.raises(ValueError, match=f"needs weights over frames; fusion='{fusion}' has none"):
+            classifier(clip, return_attention=True)
 
 
 def test_single_task_model(clip):
@@ -472,6 +481,17 @@ def test_timeline(classifier, folder, tmp_path):
             assert_same(one["emotion"], other["emotion"])
 
 
+def test_timeline_of_a_torch_dataset(classifier):
+    """One that knows rows by their place alone, as a `KeyDataset` does; it is read as far as it is asked."""
+    clips = [make_clip(1.2, seed=5), make_clip(0.7, seed=6)]
+    rows = [{"audio": {"array": each, "sampling_rate": RATE}} for each in clips]
+    results = classifier(KeyDataset([*rows, {}], "audio"), timeline=True, window_s=0.5, hop_s=0.5)
+    for each in clips:
+        assert next(results) == classifier(each, timeline=True, window_s=0.5, hop_s=0.5)
+    with pytest.raises(KeyError):
+        next(results)
+
+
 def test_timeline_of_another_rate_and_of_a_short_recording(classifier):
     clip = make_clip(1.0, rate=44100)
     (row,) = classifier({"raw": clip, "sampling_rate": 44100}, timeline=True)["windows"]
@@ -543,6 +563,26 @@ def test_a_long_file_is_never_held_whole(classifier, tmp_path, monkeypatch):
 def test_errors_of_the_timeline(inputs, arguments, error, message, classifier, folder):
     with pytest.raises(error, match=message):
         classifier(folder / inputs if isinstance(inputs, str) else inputs, timeline=True, **arguments)
+
+
+def test_files_are_closed(classifier, folder, tmp_path, monkeypatch):
+    """By the pipeline, not by the garbage collector."""
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(file_bytes(make_clip(1.0)))
+    opened, open_sound = [], soundfile.SoundFile.__init__
+
+    def noted(self, *args, **kwargs):
+        opened.append(self)
+        open_sound(self, *args, **kwargs)
+
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", noted)
+    for recording in (clip, str(clip), clip.read_bytes()):
+        classifier(recording)
+        classifier(recording, timeline=True, window_s=0.5, hop_s=0.5)
+    for timeline in (False, True):
+        with pytest.raises(ValueError, match="damaged"):
+            classifier(folder / "damaged.flac", timeline=timeline)
+    assert len(opened) == 8 and all(sound.closed for sound in opened)
 
 
 @pytest.mark.parametrize("timeline", [False, True])

@@ -1,5 +1,6 @@
 """The predict command: lines, tables and time lines of files, what is left of an interrupted call, and errors."""
 
+import json
 import re
 import shutil
 import sys
@@ -8,9 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import soundfile
+import torch
+from encoders import write_wav2vec2
 from transformers import AutoModelForAudioClassification
 
 import run_ser
+from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetForAudioClassification
 from modeling_camulenet.pipeline_camulenet import CAMuLeNetPipeline
 from ser_protocol import predict
 
@@ -188,6 +192,90 @@ def test_a_table_of_another_model_is_left_as_it_is(clips, finished_run, tmp_path
     assert str(finished_run / "final") in message and "another --output" in message
     assert output.read_bytes() == before
     assert ".csv or .jsonl" in ended(monkeypatch, *clips, "--model", finished_run / "final", "--output", "table.txt")
+
+
+def test_a_head_alone_belongs_to_a_model_too(clips, finished_run, tmp_path):
+    output, classify = tmp_path / "predictions.csv", classifier(finished_run)
+    predict.write_table(clips, classify, "m", output)
+    rows = output.read_text().splitlines(keepends=True)
+    output.write_text(rows[0])
+    predict.write_table(clips, classify, "m", output)
+    assert output.read_text() == "".join(rows)
+    head = rows[0].replace("p_anger", "p_boredom")
+    output.write_text(head)
+    with pytest.raises(ValueError, match="with other columns than those of m: give another --output"):
+        predict.write_table(clips, classify, "m", output)
+    assert output.read_text() == head
+
+
+def test_an_emotion_and_a_gender_of_one_name(clips, finished_run, tmp_path):
+    """Two columns would have that name, and a row one value for both."""
+    classify = classifier(finished_run)
+    classify.model.config.id2gender = {0: "female", 1: "neutral"}
+    with pytest.raises(ValueError, match="m has an emotion and a gender of one name, neutral, .*: rename one"):
+        predict.write_table(clips, classify, "m", tmp_path / "table.csv")
+    assert not (tmp_path / "table.csv").exists()
+
+
+def test_what_the_model_itself_refuses_is_named_at_the_end(corpus, finished_run, tmp_path, monkeypatch):
+    """A model with a gate has weights for so many frames, here those of 0.3 s."""
+    config = CAMuLeNetConfig.from_pretrained(finished_run / "final", fusion="gate", gate_positions=15)
+    torch.manual_seed(0)
+    model = CAMuLeNetForAudioClassification(config)
+    model.save_pretrained(tmp_path / "gate")
+    model.camulenet.feature_extractor.save_pretrained(tmp_path / "gate")
+    output = tmp_path / "table.csv"
+    arguments = (corpus, "--model", tmp_path / "gate", "--output", output, "--batch_size", 4)
+    long = {str(path) for path in corpus.rglob("clip*.wav") if soundfile.info(path).duration > 0.3}
+    assert 0 < len(long) < 6 and len(long) % 4  # some are in a batch with others
+    for _ in range(2):
+        message = ended(monkeypatch, *arguments)
+        assert message.startswith(f"predict: {1 + len(long)} of 7 files cannot be used:")
+        for file in long:
+            assert f"  {file}: fusion='gate' has weights for 15 encoder frames" in message
+        table = pd.read_csv(output)
+        assert set(table["file"]) == {str(path) for path in corpus.rglob("clip*.wav")} - long and len(
+            table
+        ) == 6 - len(long)
+    classify = model.eval().pipeline(model.camulenet.feature_extractor, device="cpu")
+    for row in table.to_dict("records"):
+        for item in classify(row["file"]):
+            assert row[f"p_{item['label']}"] == pytest.approx(item["score"], abs=2e-5)
+
+
+def test_another_revision_is_another_model(clips, finished_run, tmp_path, monkeypatch):
+    """A folder has no revisions and takes any, as those of a repository."""
+    model = str(finished_run / "final")
+    for flag, target, word in (("--output", "table.csv", "not of"), ("--timeline", "lines", "not")):
+        arguments = (*clips, "--model", model, flag, tmp_path / target)
+        for _ in range(2):
+            predict.main([*map(str, arguments), "--revision", "first"])
+        assert f"{model}@first, {word} {model}@second: " in ended(monkeypatch, *arguments, "--revision", "second")
+        assert f"{model}@first, {word} {model}: " in ended(monkeypatch, *arguments)
+    assert list(pd.read_csv(tmp_path / "table.csv")["model"]) == [f"{model}@first"] * 2
+    assert json.loads((tmp_path / "lines" / "timelines.json").read_text())["model"] == f"{model}@first"
+
+
+def test_files_that_are_no_time_lines_are_left_alone(corpus, finished_run, tmp_path, monkeypatch):
+    arguments = ("--model", finished_run / "final", "--timeline", corpus, "--window_s", 0.2, "--hop_s", 0.1)
+    for name in ("clip1.txt", "clip3.TextGrid", "clip5.csv"):
+        (corpus / "a" / name).write_text("what was said")
+        message = ended(monkeypatch, corpus, *arguments)
+        assert f"{corpus / 'a' / name} is there already and no time line of ours ({corpus} has no timelines" in message
+        assert "give another --timeline folder" in message
+        assert {path.name for path in corpus.rglob("*") if path.suffix not in (".wav", "")} == {"notes.md", name}
+        (corpus / "a" / name).unlink()
+    ended(monkeypatch, corpus, *arguments)
+    assert len(list(corpus.rglob("clip*.TextGrid"))) == 6
+
+
+def test_a_model_of_another_kind(clips, tmp_path, monkeypatch):
+    write_wav2vec2(tmp_path)
+    for argv in ((), ("--output", tmp_path / "table.csv")):
+        assert ended(monkeypatch, *clips, "--model", tmp_path, *argv) == (
+            f"predict: {tmp_path} is a wav2vec2 model; expected a CAMuLeNet checkpoint."
+        )
+    assert not (tmp_path / "table.csv").exists()
 
 
 def test_time_lines(corpus, finished_run, tmp_path, monkeypatch):
