@@ -767,12 +767,15 @@ def test_committed_folds_are_used(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(folds, "SPLITS", tmp_path)
     assert speakers_of(dataset, get_folds(dataset, "speakers", 10)[0].test) == ["emodb/16"]
     assert speakers_of(dataset, get_folds(dataset, "speakers")[0].test) == ["emodb/16"]
+    assert {fold.files for fold in get_folds(dataset, "speakers")} == {("emodb_speakers_10.json",)}
     assert not caplog.records
     # A part of the utterances keeps the folds, and is told so; other speakers, seeds and numbers go by the rule.
     assert speakers_of(dataset, get_folds(dataset.select(range(30)), "speakers", 10)[0].test) == ["emodb/16"]
     (record,) = caplog.records
     assert record.getMessage() == "emodb_speakers_10.json was made on other utterances of emodb than these"
     assert speakers_of(dataset, get_folds(dataset, "loso")[0].test) == ["emodb/03"]
+    for protocol in ("loso", "random"):
+        assert {fold.files for fold in get_folds(dataset, protocol, 10)} == {()}
     assert speakers_of(dataset, get_folds(dataset, "speakers", 5)[0].test) == ["emodb/03", "emodb/08"]
     expected = speaker_parts(EMODB, "speakers", 10, 1)[0]["test"]
     assert speakers_of(dataset, get_folds(dataset, "speakers", 10, 1)[0].test) == expected
@@ -782,6 +785,7 @@ def test_committed_folds_are_used(tmp_path, monkeypatch, caplog):
     caplog.clear()
     merged = make_dataset(EMODB | RAVDESS)
     assert speakers_of(merged, get_folds(merged, "speakers")[0].test)[0] == "emodb/16"
+    assert get_folds(merged, "speakers")[0].files == ("emodb_speakers_10.json",)
     assert "other utterances" not in caplog.text
 
 
