@@ -195,6 +195,7 @@ def test_an_example(visit):
     page = visit()
     page.get_by_text("anger", exact=False).filter(has_text=".flac").first.click()
     page.wait_for_selector(".hearing .verdict")
+    assert page.inner_text(".hearing .verdict").strip()
 
 
 def test_a_run_is_explored(visit, finished_run):
