@@ -124,22 +124,24 @@ def classes_under(label_map: LabelMap | None, dataset: datasets.Dataset) -> dict
         dataset: rows of `schema.py`, of one corpus.
 
     Raises:
-        CorpusError: the map keeps nothing.
+        CorpusError: the map keeps nothing, or gives one emotion two classes.
     """
     corpus, emotions = dataset["corpus"][0], dataset.features["emotion"].names
     if label_map is None:
         return {name: name for name in emotions}
 
-    def key_of(word: str) -> str:
-        return canonical("emotion", word).casefold()
-
-    class_of, prefix = {key_of(word): value for word, value in label_map.emotions.items()}, f"{corpus}/"
-    class_of |= {
-        key_of(word.removeprefix(prefix)): value
-        for word, value in label_map.emotions.items()
-        if word.startswith(prefix)
-    }
-    classes = {name: class_of.get(key_of(name)) for name in emotions}
+    prefix, special, general = f"{corpus}/", {}, {}
+    for word in label_map.emotions:
+        words = special if word.startswith(prefix) else general
+        other = words.setdefault(canonical("emotion", word.removeprefix(prefix)).casefold(), word)
+        if label_map.emotions[other] != label_map.emotions[word]:
+            raise CorpusError(
+                f"label map {label_map.name} gives one emotion two classes: "
+                f"{other}: {label_map.emotions[other] or 'null'} and {word}: {label_map.emotions[word] or 'null'}; "
+                "leave one of them out"
+            )
+    class_of = {emotion: label_map.emotions[word] for emotion, word in (general | special).items()}
+    classes = {name: class_of.get(canonical("emotion", name).casefold()) for name in emotions}
     if not any(classes.values()):
         raise CorpusError(
             f"label map {label_map.name} keeps nothing of {corpus}, whose emotions are {', '.join(emotions)}; it "

@@ -564,6 +564,11 @@ def _tested_once(path, table):
             continue
         stated = _read(metrics)
         try:
+            if stated["train_speakers"] is None:
+                raise AuditError(
+                    f"{metrics}: train_speakers is null: the checkpoint that was tested does not say on whom it was "
+                    "trained, so nobody can tell whether it leaks"
+                )
             speakers = {part: set(stated[f"{part}_speakers"]) for part in ("train", "validation")}
         except (KeyError, TypeError) as error:
             raise AuditError(

@@ -259,13 +259,18 @@ def _check_timelines(folder: Path, names: Iterable[str], made_by: dict) -> None:
     """Note what makes the time lines of a folder, or hold it against what made those that are there."""
     path = folder / TIMELINES
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else made_by
-    places = [Path(f"{folder / name}{suffix}") for name in names for suffix in TIMELINE_SUFFIXES]
-    theirs = [] if path.is_file() else [place for place in places if place.exists()]
-    if theirs:
-        raise ValueError(
-            f"{theirs[0]} is there already and no time line of ours ({folder} has no {TIMELINES}): give another "
-            "--timeline folder."
-        )
+    for name in names:
+        there = [place for suffix in TIMELINE_SUFFIXES if (place := Path(f"{folder / name}{suffix}")).exists()]
+        if there and not path.is_file():
+            raise ValueError(
+                f"{there[0]} is there already and no time line of ours ({folder} has no {TIMELINES}): give another "
+                "--timeline folder."
+            )
+        if there and there[-1].suffix == ".txt" and len(there) < len(TIMELINE_SUFFIXES):  # ours is written last
+            raise ValueError(
+                f"{there[-1]} is there already and no time line of ours, which would have a .csv and a .TextGrid "
+                "beside it: give another --timeline folder, or delete it."
+            )
     changed = [
         f"{name} {before.get(name)}, not {value}" for name, value in made_by.items() if before.get(name) != value
     ]

@@ -514,6 +514,13 @@ def test_predictions_beside_their_folds(tmp_path):
     with pytest.raises(AuditError) as error:
         audit_file(path)
     assert str(error.value) == f"{metrics}: no lists train_speakers and validation_speakers; run the fold again"
+    metrics.write_text(json.dumps({"train_speakers": None, "validation_speakers": None}))
+    with pytest.raises(AuditError) as error:
+        audit_file(path)
+    assert str(error.value) == (
+        f"{metrics}: train_speakers is null: the checkpoint that was tested does not say on whom it was trained, so "
+        "nobody can tell whether it leaks"
+    )
 
 
 @pytest.mark.parametrize("seed", [42, 43, 44])

@@ -383,6 +383,22 @@ def test_keys_of_a_corpus_win():
         assert classes_under(LabelMap("m", "", emotions), dataset) == nothing | expected
 
 
+@pytest.mark.parametrize(
+    ("emotions", "told"),
+    [
+        ({"angry": "x", "calm": "z", "Anger": "y"}, "angry: x and Anger: y"),
+        ({"tiny/anger": None, "tiny/ANGRY": "x"}, "tiny/anger: null and tiny/ANGRY: x"),
+    ],
+)
+def test_an_emotion_has_one_class(emotions, told):
+    dataset = corpus_of("tiny", {"anger": 1, "calm": 1})
+    with pytest.raises(CorpusError) as error:
+        classes_under(LabelMap("m.yaml", "", emotions), dataset)
+    assert str(error.value) == f"label map m.yaml gives one emotion two classes: {told}; leave one of them out"
+    classes = classes_under(LabelMap("m.yaml", "", {"angry": "x", "Anger": "x", "tiny/anger": "y"}), dataset)
+    assert classes == {"anger": "y", "calm": None}
+
+
 def test_the_map_of_a_file_is_used(map_file):
     path = map_file("happy: positive\nneutral: neutral\ntiny/neutral: dull\n")
     tiny = corpus_of("tiny", {"neutral": 1, "happiness": 2, "anger": 3})

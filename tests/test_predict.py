@@ -267,6 +267,10 @@ def test_files_that_are_no_time_lines_are_left_alone(corpus, finished_run, tmp_p
         (corpus / "a" / name).unlink()
     ended(monkeypatch, corpus, *arguments)
     assert len(list(corpus.rglob("clip*.TextGrid"))) == 6
+    # Ours is written last: one without the other two is somebody's.
+    (corpus / "a" / "clip1.TextGrid").unlink()
+    assert f"{corpus / 'a' / 'clip1.txt'} is there already" in ended(monkeypatch, corpus, *arguments)
+    assert not (corpus / "a" / "clip1.TextGrid").exists()
 
 
 def test_a_model_of_another_kind(clips, tmp_path, monkeypatch):
