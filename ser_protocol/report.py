@@ -515,6 +515,7 @@ def diagnostics(cell: Cell) -> tuple[list[list[str]], list[str]]:
         return sum(values) / len(values) if values else None
 
     train, unseen, entropy = mean("train", "wa"), mean("test", "wa"), mean("test", "co_attention_entropy")
+    emotion_pull, gender_pull = last("emotion_grad_norm"), last("gender_grad_norm")
     values = {
         "WA on the training speakers": train,
         "WA on the validation speakers": mean("validation", "wa"),
@@ -523,6 +524,8 @@ def diagnostics(cell: Cell) -> tuple[list[list[str]], list[str]]:
         "emotion loss in the last epoch (nats)": last("train_emotion_loss"),
         "gender loss in the last epoch (nats)": last("train_gender_loss"),
         "gradient norm in the last epoch": last("grad_norm"),
+        "weighted emotion loss's gradient norm at the embedding, last epoch": emotion_pull,
+        "weighted gender loss's gradient norm at the embedding, last epoch": gender_pull,
     }
     warnings = []
     if train is not None and unseen is not None and train - unseen > WIDE_GAP:
@@ -533,6 +536,11 @@ def diagnostics(cell: Cell) -> tuple[list[list[str]], list[str]]:
     if entropy is not None and entropy > NEAR_UNIFORM:
         warnings.append(
             f"The co-attention's entropy is {entropy:.0%} of that of equal weights: it hardly chooses between frames."
+        )
+    if emotion_pull is not None and gender_pull is not None and gender_pull > emotion_pull > 0:
+        warnings.append(
+            f"The gender loss pulls at the embedding {gender_pull / emotion_pull:.1f} times as hard as the emotion "
+            "loss: try a lower --gender_loss_weight."
         )
     rows = [["mean over folds", "value"]]
     return [

@@ -26,6 +26,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
+from torch.nn.utils import get_total_norm
 from transformers import (
     AutoConfig,
     EvalPrediction,
@@ -299,9 +300,9 @@ class EpochOfDraws(TrainerCallback):
 
 class FoldTrainer(Trainer):
     """
-    The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, evaluates in order, notes the
-    loss of each head in training and how spread out the co-attention is in evaluation, and stops at a loss that is no
-    number.
+    The Trainer, which trains by [`LengthBuckets`] where clips are grouped by length, evaluates in order, notes in
+    training the loss of each head and how hard it pulls at the fused embedding that the heads share, in evaluation how
+    spread out the co-attention is, and stops at a loss that is no number.
 
     Args:
         name: of the fold, for messages.
@@ -310,12 +311,14 @@ class FoldTrainer(Trainer):
     def __init__(self, *args, name: str, **kwargs):
         super().__init__(*args, **kwargs)
         self.name = name
-        self._head_losses = defaultdict(list)  # since the last log
+        self._of_heads = defaultdict(list)  # losses and gradient norms since the last log
         self.attention_entropies = []  # of the clips that this process evaluated
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         places = inputs.pop(PLACE, None)
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        embeddings = []  # of the outputs they are copies where precision is mixed, and have no part in the losses
+        with self.model.camulenet.register_forward_hook(lambda _, args, output: embeddings.append(output.embeddings)):
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             if not loss.isfinite():
                 ids = ", ".join(self.train_dataset.utterance_ids[place] for place in places.tolist())
@@ -326,17 +329,21 @@ class FoldTrainer(Trainer):
                     f"step before are to blame: try a --learning_rate below {rate:g}, a --max_grad_norm below "
                     f"{norm:g}, or to leave out --bf16 and --fp16. Finished folds are kept."
                 )
-            for name in ("emotion_loss", "gender_loss"):
-                if outputs.get(name) is not None:
-                    self._head_losses[name].append(outputs[name].detach())
+            for head in ("emotion", "gender"):
+                head_loss = outputs.get(f"{head}_loss")
+                if head_loss is not None:
+                    self._of_heads[f"{head}_loss"].append(head_loss.detach())
+                    weighted = getattr(self.model.config, f"{head}_loss_weight") * head_loss.sum()
+                    pulls = torch.autograd.grad(weighted, embeddings, retain_graph=True)
+                    self._of_heads[f"{head}_grad_norm"].append(get_total_norm(pulls))
         elif outputs.get("co_attention_weights") is not None and self.model.config.fusion in SOFTMAX_FUSIONS:
             self.attention_entropies += entropy_share(outputs["co_attention_weights"].float()).tolist()
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
-            logs |= {name: torch.stack(values).mean().item() for name, values in self._head_losses.items()}
-            self._head_losses.clear()
+            logs |= {name: torch.stack(values).mean().item() for name, values in self._of_heads.items()}
+            self._of_heads.clear()
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model, trial):
@@ -797,6 +804,8 @@ def _history(log_history: Sequence[dict]) -> list[dict]:
         "emotion_loss": "train_emotion_loss",
         "gender_loss": "train_gender_loss",
         "grad_norm": "grad_norm",
+        "emotion_grad_norm": "emotion_grad_norm",
+        "gender_grad_norm": "gender_grad_norm",
         "eval_loss": "validation_loss",
         "eval_ua": "validation_ua",
         "eval_wa": "validation_wa",

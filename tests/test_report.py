@@ -221,14 +221,21 @@ def test_diagnostics():
         {"fold": 0, "train": {"wa": 1.0}, "test": {"wa": 0.5, "co_attention_entropy": 0.99}, "history": []},
         {"fold": 1, "train": {"wa": 0.9}, "test": {"wa": 0.7, "co_attention_entropy": 0.97}},
     ]
-    folds[1]["history"] = [{"epoch": 1, "train_emotion_loss": 3.0}, {"epoch": 2, "train_emotion_loss": 1.5}]
+    pulls = {"emotion_grad_norm": 0.2, "gender_grad_norm": 0.3}
+    folds[1]["history"] = [{"epoch": 1, "train_emotion_loss": 3.0}, {"epoch": 2, "train_emotion_loss": 1.5, **pulls}]
     rows, warnings = diagnostics(Cell("c", "r", metrics={"1": folds}))
     values = dict(rows[1:])
     assert values["WA on the training speakers"] == "0.950"
     assert values["WA on the validation speakers"] == "not noted"
     assert values["WA on unseen speakers"] == "0.600"
     assert values["emotion loss in the last epoch (nats)"] == "1.500"
-    assert warnings[0].startswith("WA is 0.35 higher") and warnings[1].startswith("The co-attention's entropy is 98%")
+    assert values["weighted emotion loss's gradient norm at the embedding, last epoch"] == "0.200"
+    assert values["weighted gender loss's gradient norm at the embedding, last epoch"] == "0.300"
+    wide, uniform, gender = warnings
+    assert wide.startswith("WA is 0.35 higher") and uniform.startswith("The co-attention's entropy is 98%")
+    assert gender.startswith("The gender loss pulls at the embedding 1.5 times as hard as the emotion loss")
+    folds[1]["history"][-1]["gender_grad_norm"] = 0.1
+    assert diagnostics(Cell("c", "r", metrics={"1": folds}))[1] == [wide, uniform]
 
 
 def test_comparisons_as_text(suite_folder):

@@ -304,6 +304,41 @@ def test_what_a_fold_notes(finished_run):
         assert 0 < metrics[part]["co_attention_entropy"] <= 1
     for epoch in metrics["history"]:
         assert epoch["train_emotion_loss"] > 0 and epoch["train_gender_loss"] > 0 and epoch["grad_norm"] > 0
+        assert epoch["emotion_grad_norm"] > 0 and epoch["gender_grad_norm"] > 0
+
+
+@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.2)])
+def test_how_hard_each_head_pulls_at_the_embedding(dataset, fold_runner, bf16, tolerance):
+    built = fold_runner(bf16=bf16, save_strategy="no")
+    model = built.source.build(dataset, []).train()
+    model.config.emotion_loss_weight, model.config.gender_loss_weight = 0.5, 0.25
+    batch = runner.collate([built.store.subset(range(8))[row] for row in range(8)])
+    expected = {}
+    for head, weight in (("emotion", 0.5), ("gender", 0.25)):
+        torch.manual_seed(1)
+        output = model(**batch)
+        (gradient,) = torch.autograd.grad(output[f"{head}_loss"], output.embeddings)
+        expected[f"{head}_grad_norm"] = weight * gradient.norm().item()
+    trainer = built._trainer(
+        model, built.fold_dir(0), "fold", TrainingClips(built.store.subset(range(8)), [""] * 8, 0)
+    )
+    logged = {}
+    trainer.add_callback(Logged(logged))
+    wrapped = trainer.accelerator.prepare(model)
+    torch.manual_seed(1)
+    trainer.compute_loss(wrapped, batch).backward()  # the graph is still there
+    trainer.log({"loss": 0.0})
+    assert {name: logged[name] for name in expected} == pytest.approx(expected, rel=tolerance)
+    assert expected["emotion_grad_norm"] > expected["gender_grad_norm"] > 0
+    assert not model.camulenet._forward_hooks
+
+
+class Logged(TrainerCallback):
+    def __init__(self, logged: dict):
+        self.logged = logged
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.logged |= logs
 
 
 def test_entropy_as_a_share_of_equal_weights():
