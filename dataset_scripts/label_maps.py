@@ -19,6 +19,7 @@ import datasets
 import yaml
 
 from .schema import CorpusError
+from .yaml_files import load_yaml
 
 _DATA = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 LABEL_MAPS = tuple(_DATA["maps"])
@@ -77,7 +78,7 @@ def find_label_map(name: str | os.PathLike) -> LabelMap:
         raise CorpusError(f"label map {str(name)!r} is neither a file nor one of {', '.join(LABEL_MAPS)}")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        emotions = json.loads(text) if path.lower().endswith(".json") else yaml.safe_load(text)
+        emotions = json.loads(text) if path.lower().endswith(".json") else load_yaml(text)
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         raise CorpusError(f"label map {path} cannot be read: {error}") from error
     is_map = isinstance(emotions, dict) and any(emotions.values())

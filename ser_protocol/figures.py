@@ -299,15 +299,34 @@ def similarity_figure(speakers, correlations):
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, column, (words, correlation) in zip(panels, ("nearest", "mean"), correlations.items(), strict=True):
-        axes.scatter(speakers[column], speakers["wa"], color=BLUE, s=28)
-        for name, row in speakers.iterrows():
-            label = str(name).split("/", 1)[-1]
-            axes.annotate(label, (row[column], row["wa"]), xytext=(4, 3), textcoords="offset points", fontsize=9)
+        axes.scatter(speakers[column], speakers["wa"], color=BLUE, s=28, zorder=2)
+        axes.margins(0.1)
+        names = [str(name).split("/", 1)[-1] for name in speakers.index]
+        _label_points(axes, speakers[[column, "wa"]].to_numpy(), names)
         axes.set_title(correlation_text(correlation), fontsize=11)
         axes.set_xlabel(f"{words} (cosine)", fontsize=11)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("WA of the test speaker (0 to 1)", fontsize=11)
     return figure
+
+
+def _label_points(axes, points, names):
+    """Names beside points (points, 2), each at the corner that hides the fewest other points and names."""
+    size = 7.0, 9.0  # points: of a character, and of a line
+    places = (
+        (points - points.min(axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9) * (300, 220)
+    )  # roughly, in points
+    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
+    for (x, y), point, name in zip(places, points, names):
+        width = size[0] * len(name)
+        corners = [(5, 2), (-5 - width, 2), (5, -2 - size[1]), (-5 - width, -2 - size[1])]
+        boxes = [(x + dx, y + dy, x + dx + width, y + dy + size[1]) for dx, dy in corners]
+        hidden = [sum(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken) for a in boxes]
+        best = int(np.argmin(hidden))
+        taken.append(boxes[best])
+        axes.annotate(
+            name, point, corners[best], textcoords="offset points", fontsize=9, annotation_clip=False, zorder=3
+        )
 
 
 def correlation_text(correlation):
@@ -332,7 +351,7 @@ def embeddings_figure(points, emotions):
         for number, emotion in enumerate(in_order(set(emotions), EMOTIONS)):
             chosen = places[[label == emotion for label in emotions]]
             style = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.scatter(chosen[:, 0], chosen[:, 1], s=24, label=emotion, **style)
+            axes.scatter(chosen[:, 0], chosen[:, 1], s=24, label=emotion, edgecolors="0.2", linewidths=0.4, **style)
         axes.set_title(f"t-SNE of the {name}", fontsize=12)
         axes.set_xticks([])
         axes.set_yticks([])

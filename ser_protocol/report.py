@@ -3,13 +3,15 @@
     python -m ser_protocol.report OUT [--reference camulenet-small] [--baseline camulenet-small-baseline]
 
 OUT is a suite's output folder (suite.py): OUT/<corpus>/<row>/seed_<seed>/ for each run, or OUT/<corpus>/<row>/ for a
-row without seeds, like a peer. Written to OUT/report/:
+row without seeds, like a peer. OUT/suite.json, which a suite writes, tells which runs there are to be, in which order.
+Written to OUT/report/:
 
 - report.html, all of it in one file, and what `ser_protocol.embeddings` and `ser_protocol.similarity` drew of the
-  reference, if it lies in OUT/<corpus>/<row>/seed_<seed>/plots/ and OUT/<corpus>/similarity/;
+  reference, if it lies in OUT/<corpus>/<row>/seed_<seed>/ or OUT/<corpus>/similarity/;
 - table_1.md, table_1.tex, table_1.csv: WA and WF1 of each row on each corpus, as in the paper's Table 1;
 - scores.csv, comparisons.csv, groups.csv: every score with its interval; each row against the reference; scores of
   each speaker, gender, language and emotion;
+- calibration.csv, where models give probabilities: calibration error, negative log-likelihood, Brier score;
 - ensembles.csv, where a row has several seeds: scores of their models as one, their probabilities averaged;
 - crossed.csv, where a run tests a corpus that it was not trained on (`--protocol cross-corpus`): scores by the corpora
   of training and test;
@@ -21,20 +23,24 @@ Scores of a cell are means over the training seeds that are there. What is missi
 import argparse
 import base64
 import json
+import re
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pandas as pd
 
 from . import figures
-from .calibration import calibration_scores, emotion_probabilities, with_temperature
+from .calibration import emotion_probabilities, run_calibration, with_temperature
 from .files import write_atomically
 from .metrics.ser_metrics import SCORES
 from .presets import PRESETS
 from .statistics import (
+    MIN_SPEAKERS,
     aligned_tables,
     bootstrap_over_speakers,
     check_predictions,
@@ -52,15 +58,20 @@ from .statistics import (
     seed_sd,
     speakers_needed,
 )
+from .suite import GRID_FILE, RUN_FILE
 from .tables import SCORE_NAMES, markdown_table
 
 FOLDER = "report"
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 REFERENCES = ("camulenet", "camulenet-small")  # the models that the others are compared with
+COLUMNS = ["utterance_id", "speaker_id", "fold", "emotion", "gender", "predicted_emotion", "predicted_gender"]
+CALIBRATION = ("ece", "nll", "brier")
+UNRELIABLE = "†"  # behind an interval over too few speakers
 SIGNIFICANCE = 0.05
 POINTS = 0.05  # the difference whose need of speakers is told
 NEAR_UNIFORM = 0.95  # share of the entropy of equal weights
 DPI = 200  # of figures that may be printed
+REMEDY = "Delete it and results.json, and pool the folds again by the same command as before."
 WIDE_GAP = 0.25  # WA on the speakers that were trained on less WA on unseen ones
 
 
@@ -77,7 +88,7 @@ class Cell:
         corpus, row: of the table.
         tables: predictions of the complete runs, by seed (`""` for a row without seeds).
         runs: the content of their results.json, by seed.
-        metrics: metrics.json of their folds, by seed, as far as there are any.
+        metrics: metrics.json of their folds, by seed, or what results.json says of a fold.
         open: what is missing of the other runs, in words.
     """
 
@@ -95,26 +106,32 @@ class Cell:
 
     @cached_property
     def scores(self) -> dict:
-        """`{score: {"value", "low", "high", "seed_sd"}}`; empty without a complete run."""
+        """`{score: {"value", "low", "high", "reliable", "seed_sd"}}`; empty without a complete run."""
         if not self.tables:
             return {}
-        pooled, spread = pooled_scores(self.seeds), seed_sd(self.seeds)
-        intervals = bootstrap_over_speakers(self.seeds)["intervals"]
+        pooled, spread, bootstrap = pooled_scores(self.seeds), seed_sd(self.seeds), bootstrap_over_speakers(self.seeds)
         none = {"low": None, "high": None}
         return {
-            name: {"value": value, **(intervals[name] or none), "seed_sd": spread[name]}
+            name: {"value": value, **(bootstrap["intervals"][name] or none), "reliable": bootstrap["reliable"]}
+            | {"seed_sd": spread[name]}
             for name, value in pooled.items()
         }
 
-    def text(self, score: str, interval: bool = False) -> str:
+    @property
+    def missing(self) -> str:
+        """What is missing, in words; empty where nothing is."""
+        return "; ".join(self.open) or ("" if self.tables else "missing")
+
+    def text(self, score: str) -> str:
         """A score as text, or what is missing."""
         if not self.tables:
-            return "; ".join(self.open) or "missing"
-        value = self.scores[score]
-        if value["value"] is None:
-            return "–"
-        text = f"{value['value']:.3f}"
-        return f"{text} ({value['low']:.3f} to {value['high']:.3f})" if interval and value["low"] is not None else text
+            return self.missing
+        value = self.scores[score]["value"]
+        return "–" if value is None else f"{value:.3f}"
+
+    def interval(self, score: str) -> str:
+        """A score's interval as text."""
+        return _interval_text(self.scores[score]) if self.tables else ""
 
 
 @dataclass
@@ -141,8 +158,9 @@ class Suite:
     def comparisons(self) -> pd.DataFrame:
         """
         The reference less each other row, on each corpus where both are complete: `difference`, `low`, `high` of WA
-        and UA, permutation p values over speakers as they are and after Holm's correction over all of WA or UA,
-        McNemar's p of the first seeds (secondary), and the speakers that a difference of five points would take.
+        and UA (`reliable`: not over too few speakers), permutation p values over speakers as they are and after Holm's
+        correction over the rows of the corpus, the `smallest_p` that its speakers can give, McNemar's p of one seed
+        (secondary), and the speakers that a difference of five points would take.
         """
         table = []
         for row in self.rows:
@@ -153,16 +171,21 @@ class Suite:
                 difference = paired_difference(ours.seeds, other.seeds)
                 permutation = permutation_test(ours.seeds, other.seeds)
                 needed = speakers_needed(ours.seeds, other.seeds, POINTS)["wa"]
+                common = next(((seed, seed) for seed in ours.tables if seed in other.tables), None)
+                seed, seed_of_row = common or (next(iter(ours.tables)), next(iter(other.tables)))
+                mcnemar = mcnemar_test(ours.tables[seed], other.tables[seed_of_row])
                 table.append(
                     {"row": row, "corpus": corpus, "seeds": len(ours.tables), "seeds_of_row": len(other.tables)}
                     | {f"{name}_{key}": value for name in ("wa", "ua") for key, value in difference[name].items()}
+                    | {"reliable": difference["reliable"]}
                     | {f"{name}_p": permutation[name] for name in ("wa", "ua")}
-                    | {"mcnemar_p": mcnemar_test(ours.seeds[0], other.seeds[0])["p"]}
+                    | {"smallest_p": permutation["smallest"]}
+                    | {"mcnemar_p": mcnemar["p"], "mcnemar_seed": seed, "mcnemar_seed_of_row": seed_of_row}
                     | {"speakers_for_5_points": needed["num_needed"] if needed else None}
                 )
-        table = pd.DataFrame(table)
-        for name in ("wa", "ua") if len(table) else ():
-            table[f"{name}_p_holm"] = holm(table[f"{name}_p"])
+        table = pd.DataFrame(table, columns=COMPARISON_COLUMNS)
+        for name in ("wa", "ua"):
+            table[f"{name}_p_holm"] = table.groupby("corpus")[f"{name}_p"].transform(holm)
         return table
 
     def gain(self, row: str) -> dict | None:
@@ -177,8 +200,6 @@ class Suite:
     def mark(self, row: str, corpus: str) -> str:
         """An asterisk where a row's WA differs from the reference's beyond chance, after the correction."""
         table = self.comparisons
-        if table.empty:
-            return ""
         p = table.loc[(table["row"] == row) & (table["corpus"] == corpus), "wa_p_holm"]
         return "*" if len(p) and p.iloc[0] < SIGNIFICANCE else ""
 
@@ -195,6 +216,7 @@ class Suite:
         for row in self.rows:
             parts += self._languages(row)
         columns = ["row", "corpus", "kind", "group", "num_utterances", *_group_scores(parts)]
+        parts = parts or [pd.DataFrame(columns=columns)]
         return pd.concat(parts)[columns].astype({"num_utterances": int})
 
     @cached_property
@@ -202,11 +224,13 @@ class Suite:
         """
         Scores by what was trained on, `train` ("emodb + ravdess"), and tested on, `test`, of every row and set of
         classes with a test corpus that is not among the training's: with `wa_low` and `wa_high`, and for comparison
-        those of the same classes with it.
+        those of the same classes with it. `corpus` is the column of Table 1 that a line comes from.
         """
         lines = [line for cell in self.cells.values() if cell.tables for line in _crossed_lines(cell)]
-        table = pd.DataFrame(lines, columns=CROSSED_COLUMNS).drop_duplicates(CROSSED_COLUMNS[:4])
-        foreign = [test not in train.split(" + ") for train, test in zip(table["train"], table["test"])]
+        table = pd.DataFrame(lines, columns=CROSSED_COLUMNS)
+        foreign = np.array(
+            [test not in train.split(" + ") for train, test in zip(table["train"], table["test"])], dtype=bool
+        )
         kept = table[foreign][["row", "classes"]].drop_duplicates()
         return table.merge(kept, on=["row", "classes"])
 
@@ -215,14 +239,41 @@ class Suite:
         """Scores of each cell's seeds as one model, with `wa_low` and `wa_high`; cells of several seeds only."""
         lines = []
         for cell in self.cells.values():
-            if len(cell.tables) > 1 and all(calibration_scores(table) for table in cell.seeds):
+            if len(cell.tables) > 1 and all(emotion_probabilities(table) for table in cell.seeds):
                 ensemble = seed_ensemble(cell.seeds)
-                wa = bootstrap_over_speakers(ensemble)["intervals"]["wa"] or {"low": None, "high": None}
                 lines.append(
                     {"row": cell.row, "corpus": cell.corpus, "seeds": len(cell.tables), **pooled_scores(ensemble)}
-                    | {"wa_low": wa["low"], "wa_high": wa["high"]}
+                    | _wa_interval(ensemble)
                 )
         return pd.DataFrame(lines)
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """
+        `ece`, `nll` and `brier` of each cell with probabilities, means over its seeds, and the same
+        `_after_temperature`: NaN unless every fold has a temperature, which takes validation speakers of its own.
+        """
+        lines = []
+        for cell in filter(lambda cell: cell.tables, self.cells.values()):
+            found = [
+                run_calibration(table, {fold["fold"]: fold.get("temperature") for fold in cell.metrics[seed]})
+                for seed, table in cell.tables.items()
+            ]
+            if not all(found):
+                continue
+            line = {"row": cell.row, "corpus": cell.corpus, "seeds": len(found)}
+            for when, suffix in (("as_is", ""), ("after_temperature", "_after_temperature")):
+                parts = pd.DataFrame([each[when] or {} for each in found], columns=CALIBRATION)
+                line |= parts.mean(skipna=False).add_suffix(suffix).to_dict()
+            lines.append(line)
+        return pd.DataFrame(lines)
+
+    @property
+    def leaky(self) -> list[str]:
+        """The rows with a run whose test speakers are not all unseen, or not known to be."""
+        return sorted(
+            {cell.row for cell in self.cells.values() for run in cell.runs.values() if not run["unseen_speakers"]}
+        )
 
     def _languages(self, row: str) -> list[pd.DataFrame]:
         """Mean over the corpora of one language, for each language with a complete run."""
@@ -249,7 +300,29 @@ class Suite:
         ]
 
 
-CROSSED_COLUMNS = ["row", "classes", "train", "test", "num_utterances", *SCORES, "wa_low", "wa_high"]
+COMPARISON_COLUMNS = [
+    *("row", "corpus", "seeds", "seeds_of_row"),
+    *(f"{name}_{key}" for name in ("wa", "ua") for key in ("difference", "low", "high")),
+    *("reliable", "wa_p", "ua_p", "smallest_p", "mcnemar_p", "mcnemar_seed", "mcnemar_seed_of_row"),
+    "speakers_for_5_points",
+]
+CROSSED_COLUMNS = [
+    *("row", "corpus", "classes", "train", "test", "num_utterances"),
+    *(*SCORES, "wa_low", "wa_high", "reliable"),
+]
+
+
+def _wa_interval(tables) -> dict:
+    """`wa_low`, `wa_high` and `reliable` of one model."""
+    bootstrap = bootstrap_over_speakers(tables)
+    wa = bootstrap["intervals"]["wa"] or {"low": None, "high": None}
+    return {"wa_low": wa["low"], "wa_high": wa["high"], "reliable": bootstrap["reliable"]}
+
+
+def _interval_text(values: Mapping, name: str = "", form: str = ".3f") -> str:
+    """`low` and `high` of something (`<name>_low`, ...) as text, with a mark unless `reliable`; empty without them."""
+    low, high = (values[f"{name}_{end}" if name else end] for end in ("low", "high"))
+    return "" if pd.isna(low) else f"({low:{form}} to {high:{form}}){'' if values['reliable'] else UNRELIABLE}"
 
 
 def _crossed_lines(cell: Cell) -> list[dict]:
@@ -264,16 +337,18 @@ def _crossed_lines(cell: Cell) -> list[dict]:
     lines = []
     for train, test in tables[0][["train", "test"]].drop_duplicates().itertuples(index=False):
         parts = [table[(table["train"] == train) & (table["test"] == test)] for table in tables]
-        wa = bootstrap_over_speakers(parts)["intervals"]["wa"] or {"low": None, "high": None}
         scores = {name: value for name, value in pooled_scores(parts).items() if name in SCORES}
-        values = {"num_utterances": len(parts[0]), **scores, "wa_low": wa["low"], "wa_high": wa["high"]}
-        lines.append({"row": cell.row, "classes": classes, "train": train, "test": test, **values})
+        place = {"row": cell.row, "corpus": cell.corpus, "classes": classes, "train": train, "test": test}
+        lines.append({**place, "num_utterances": len(parts[0]), **scores, **_wa_interval(parts)})
     return lines
 
 
 def cross_corpus_matrix(crossed: pd.DataFrame, score: str = "wa") -> pd.DataFrame:
-    """A score by training (rows) and test corpus (columns), of one row and set of classes of `Suite.crossed`."""
-    return crossed.pivot(index="train", columns="test", values=score)
+    """
+    A score by training (rows) and test corpus (columns), of one row and set of classes of `Suite.crossed`. Where
+    several columns of Table 1 train and test on the same corpora, the first counts.
+    """
+    return crossed.drop_duplicates(["train", "test"]).pivot(index="train", columns="test", values=score)
 
 
 def _group_scores(parts: list[pd.DataFrame]) -> list[str]:
@@ -297,18 +372,32 @@ def read_suite_folder(folder: str | Path, reference: str | None = None, baseline
         ReportError: nothing in it, predictions that do not cover every utterance exactly once, unknown reference.
     """
     folder = Path(folder)
+    grid = _read(folder / GRID_FILE, _json)["runs"] if (folder / GRID_FILE).is_file() else []
+    planned = {}  # (row, corpus) -> seed -> how many folds
+    for run in grid:
+        planned.setdefault((run["preset"], run["corpus"]), {})[str(run["seed"])] = run["num_folds"]
+    there = [(path.name, path.parent.name) for path in sorted(folder.glob("*/*")) if path.is_dir()]
     cells = {}
-    for path in sorted(folder.glob("*/*")):
-        if path.is_dir() and path.parent.name != FOLDER and (cell := _cell(path)):
-            cells[cell.row, cell.corpus] = cell
-    if not cells:
+    for row, corpus in dict.fromkeys([*planned, *there]):
+        cell = _cell(folder / corpus / row, planned.get((row, corpus), {}))
+        if corpus != FOLDER and cell.missing != "missing":
+            cells[row, corpus] = cell
+    if not any(cell.tables or cell.open for cell in cells.values()):
         raise ReportError(
             f"{folder} holds no runs: there is no {folder}/<corpus>/<row>/seed_<seed>/ with folds in it."
         )
     names = {row for row, _ in cells}
-    rows = [*sorted(names - set(PRESETS)), *(name for name in PRESETS if name in names)]
-    corpora = sorted({corpus for _, corpus in cells})
-    reference = reference or next((name for name in REFERENCES if name in names), None)
+    ordered = [*(row for row, _ in planned), *PRESETS]
+    rows = [*sorted(names - set(ordered)), *(name for name in dict.fromkeys(ordered) if name in names)]
+    ordered = list(dict.fromkeys(corpus for _, corpus in planned))
+    corpora = [*ordered, *sorted({corpus for _, corpus in cells} - set(ordered))]
+    if reference is None:
+        reference = next((name for name in REFERENCES if name in names), None)
+        if reference is None:
+            raise ReportError(
+                f"Give --reference, the row that the others are compared with: {folder} has no "
+                f"{' or '.join(REFERENCES)}, but {', '.join(rows)}."
+            )
     if reference not in names:
         raise ReportError(f"--reference: {reference} is none of the rows of {folder}: {', '.join(rows)}.")
     if baseline is None:
@@ -324,35 +413,92 @@ def read_suite_folder(folder: str | Path, reference: str | None = None, baseline
     return Suite(folder, rows, corpora, cells, reference, baseline)
 
 
-def _cell(path: Path) -> Cell | None:
-    """The runs of OUT/<corpus>/<row>, or `None` if the folder has none."""
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read(path: Path, reader: Callable):
+    try:
+        return reader(path)
+    except (OSError, ValueError) as error:
+        raise ReportError(
+            f"{path} cannot be read ({error}). Delete it, and run its suite or run_ser.py again."
+        ) from error
+
+
+def _cell(path: Path, planned: Mapping[str, int]) -> Cell:
+    """The runs of OUT/<corpus>/<row>; `planned`: how many folds the suite gives each seed."""
     cell = Cell(corpus=path.parent.name, row=path.name)
-    runs = {run.name.removeprefix("seed_"): run for run in sorted(path.glob("seed_*"))} or {"": path}
-    for seed, run in runs.items():
-        folds = sorted(run.glob("fold_*/metrics.json"))
-        results = json.loads((run / "results.json").read_text()) if (run / "results.json").is_file() else None
+    seeds = {run.name.removeprefix("seed_") for run in path.glob("seed_*")} | planned.keys()
+    for seed in sorted(seeds, key=lambda seed: (len(seed), seed)) or [""]:
+        run = path / f"seed_{seed}" if seed else path
+        folds = {
+            fold["fold"]: fold for fold in (_read(file, _json) for file in sorted(run.glob("fold_*/metrics.json")))
+        }
+        results = _read(run / "results.json", _json) if (run / "results.json").is_file() else None
         if results and not results["incomplete"] and (run / "predictions.csv").is_file():
-            cell.tables[seed] = _checked(run / "predictions.csv", results)
+            cell.tables[seed] = _checked(run, results)
             cell.runs[seed] = results
-            cell.metrics[seed] = [json.loads(fold.read_text()) for fold in folds] or results["folds"]["rows"]
-        elif folds or results:
-            of = f" of {results['run']['num_folds']}" if results else ""
-            cell.open.append(f"{f'seed {seed}: ' if seed else ''}{len(folds)}{of} folds, not pooled")
-    return cell if cell.tables or cell.open else None
+            cell.metrics[seed] = list(({row["fold"]: row for row in results["folds"]["rows"]} | folds).values())
+        elif folds or results or seed in planned or (run / RUN_FILE).is_file():
+            num_folds = planned.get(seed) or (results and results["run"]["num_folds"])
+            cell.open.append(f"{f'seed {seed}: ' if seed else ''}{_progress(len(folds), num_folds)}")
+    return cell
 
 
-def _checked(path: Path, results: dict) -> pd.DataFrame:
-    table = read_predictions(path)
+def _progress(done: int, num_folds: int | None) -> str:
+    if not done:
+        return "no fold yet"
+    if num_folds is None or done >= num_folds:
+        return f"{done} fold{'s' if done > 1 else ''}, not pooled"
+    return f"{done} of {num_folds} folds"
+
+
+def _checked(run: Path, results: dict) -> pd.DataFrame:
+    """
+    The predictions of a complete run.
+
+    Raises:
+        ReportError: they do not cover every utterance exactly once, with an answer, or are not those of results.json.
+    """
+    path = run / "predictions.csv"
+    table = _read(path, read_predictions)
+    problem = next(_problems(table, results, run), None)
+    if problem:
+        raise ReportError(f"{path}: {problem} {REMEDY}")
+    return table
+
+
+def _problems(table: pd.DataFrame, results: dict, run: Path):
+    """What is wrong with a run's predictions, in words."""
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        yield f"there is no column {', '.join(missing)}."
     try:
         check_predictions(table, table["utterance_id"].unique())
+        known = emotion_probabilities(table)
     except ValueError as error:
-        raise ReportError(f"{path}: {error}") from error
-    expected = results["run"].get("num_eligible_utterances", len(table))
+        yield str(error)
+    rows = results["folds"]["rows"]
+    expected = results["run"].get("num_eligible_utterances", sum(row["num_utterances"] for row in rows))
     if len(table) != expected:
-        raise ReportError(
-            f"{path} has {len(table)} of {expected} eligible utterances. Delete results.json and pool again."
-        )
-    return table
+        yield f"it has {len(table)} of {expected} eligible utterances."
+    silent = table["utterance_id"][table["predicted_emotion"] == ""].tolist()
+    if silent:
+        yield f"{len(silent)} utterances have no answer, such as {silent[0]}."
+    strange = sorted(set(table["predicted_emotion"]).difference(known[0])) if known else []
+    if strange:
+        yield f"the answers {', '.join(strange)} are none of the model's emotions, {', '.join(known[0])}."
+    folds = [run / f"fold_{row['fold']:02d}" / "predictions.csv" for row in rows]
+    if all(fold.is_file() for fold in folds):
+        tested = pd.concat([_read(fold, read_predictions) for fold in folds])
+        try:
+            check_predictions(table, tested["utterance_id"])
+        except ValueError as error:
+            yield f"its folds predict other utterances. {error}"
+    wa, stated = pooled_scores(table)["wa"], results["pooled"]["wa"]["value"]
+    if abs(wa - stated) > 1e-4:
+        yield f"its WA is {wa:.4f}, and results.json says {stated:.4f}."
 
 
 def _check_same_utterances(cells: list[Cell]) -> None:
@@ -374,17 +520,33 @@ def _check_same_utterances(cells: list[Cell]) -> None:
 # Tables
 
 
-def table_1(suite: Suite, interval: bool = False) -> list[list[str]]:
-    """Rows of text, the header first: a column a corpus, WA / WF1 in each cell, and the reference's mean gain."""
+def table_1(suite: Suite, below: bool = False) -> list[list[str]]:
+    """
+    Rows of text, the header first: a column a corpus, WA (its interval) / WF1 in each cell, and the reference's mean
+    gain.
+
+    Args:
+        suite: its cells.
+        below: whether the intervals stand below the scores, in a second line of the cell.
+    """
     lines = [["", *(f"{corpus}, WA / WF1" for corpus in suite.corpora), "mean gain of the reference (WA)"]]
     for row in suite.rows:
-        cells = []
-        for corpus in suite.corpora:
-            cell = suite.cells[row, corpus]
-            text = f"{cell.text('wa', interval)}{suite.mark(row, corpus)} / {cell.text('wf1')}"
-            cells.append(text if cell.tables else cell.text("wa"))
-        lines.append([_row_name(suite, row), *cells, _gain_text(suite.gain(row))])
+        cells = [_scores_text(suite, suite.cells[row, corpus], below) for corpus in suite.corpora]
+        lines.append([_row_name(suite, row), *cells, _gain_text(suite.gain(row), below)])
     return lines
+
+
+def _scores_text(suite: Suite, cell: Cell, below: bool) -> str:
+    if not cell.tables:
+        return cell.missing
+    mark, interval, missing = suite.mark(cell.row, cell.corpus), cell.interval("wa"), cell.missing
+    wa = f"{cell.text('wa')}{mark}" if below else f"{cell.text('wa')}{f' {interval}' if interval else ''}{mark}"
+    lines = [
+        f"{wa} / {cell.text('wf1')}",
+        *([interval] if below and interval else []),
+        *([missing] if missing else []),
+    ]
+    return ("\n" if below else "; ").join(lines)
 
 
 def _row_name(suite: Suite, row: str) -> str:
@@ -395,40 +557,42 @@ def _row_name(suite: Suite, row: str) -> str:
     return f"{row}{count}"
 
 
-def _gain_text(gain: dict | None) -> str:
+def _gain_text(gain: dict | None, below: bool = False) -> str:
     if gain is None:
         return ""
-    wa = gain["wa"]
-    interval = f" ({wa['low']:+.3f} to {wa['high']:+.3f})" if wa["low"] is not None else ""
+    interval = _interval_text(gain["wa"] | {"reliable": gain["reliable"]}, form="+.3f")
     corpora = f"{gain['num_corpora']} corp{'us' if gain['num_corpora'] == 1 else 'ora'}"
-    return f"{wa['difference']:+.3f}{interval}, {corpora}"
+    value = f"{gain['wa']['difference']:+.3f}"
+    if below:
+        return "\n".join(filter(None, [f"{value}, {corpora}", interval]))
+    return f"{value}{f' {interval}' if interval else ''}, {corpora}"
 
 
 def comparisons_table(suite: Suite) -> list[list[str]]:
     """Rows of text, the header first: the reference less each row."""
     lines = [
-        ["row", "corpus", "ΔWA (95 %)", "p", "p, Holm", "ΔUA (95 %)", "p", "p, Holm"]
+        ["row", "corpus", "seeds of both", "ΔWA (95 %)", "p", "p, Holm", "ΔUA (95 %)", "p", "p, Holm"]
         + ["McNemar's p (secondary)", "speakers for 5 points"]
     ]
     for _, line in suite.comparisons.iterrows():
-        cells = [line["row"], line["corpus"]]
+        cells = [line["row"], line["corpus"], f"{line['seeds']}, {line['seeds_of_row']}"]
         for name in ("wa", "ua"):
-            low, high = line[f"{name}_low"], line[f"{name}_high"]
-            interval = "" if pd.isna(low) else f" ({low:+.3f} to {high:+.3f})"
-            cells += [f"{line[f'{name}_difference']:+.3f}{interval}"]
+            cells += [f"{line[f'{name}_difference']:+.3f}\n{_interval_text(line, name, '+.3f')}".strip()]
             cells += [_p_text(line[f"{name}_p"]), _p_text(line[f"{name}_p_holm"])]
+        seeds = " against ".join(filter(None, dict.fromkeys((line["mcnemar_seed"], line["mcnemar_seed_of_row"]))))
         needed = line["speakers_for_5_points"]
-        lines.append([*cells, _p_text(line["mcnemar_p"]), "–" if pd.isna(needed) else str(int(needed))])
+        cells += [f"{_p_text(line['mcnemar_p'])}{f' (seed {seeds})' if seeds else ''}"]
+        lines.append([*cells, "–" if pd.isna(needed) else str(int(needed))])
     return lines
 
 
 def _p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "<\N{NO-BREAK SPACE}0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def seeds_table(suite: Suite) -> list[list[str]]:
     """Rows of text, the header first: every score of every cell, its interval, and its deviation over seeds."""
-    lines = [["corpus", "row", "seeds", *(f"{SCORE_NAMES[name]} (95 %) ± seeds" for name in (*SCORES, "gender_wa"))]]
+    lines = [["corpus", "row", "seeds", *(f"{SCORE_NAMES[name]} ± seeds (95 %)" for name in (*SCORES, "gender_wa"))]]
     for corpus in suite.corpora:
         for row in suite.rows:
             cell = suite.cells[row, corpus]
@@ -440,7 +604,18 @@ def seeds_table(suite: Suite) -> list[list[str]]:
 
 def _with_sd(cell: Cell, name: str) -> str:
     sd = cell.scores[name]["seed_sd"]
-    return cell.text(name, interval=True) + (f" ± {sd:.3f}" if sd is not None else "")
+    return f"{cell.text(name)}{f' ± {sd:.3f}' if sd is not None else ''}\n{cell.interval(name)}".strip()
+
+
+def calibration_table(suite: Suite) -> list[list[str]]:
+    """Rows of text, the header first: calibration of each row with probabilities."""
+    names = [f"{name}{suffix}" for suffix in ("", "_after_temperature") for name in CALIBRATION]
+    words = {"ece": "ECE", "nll": "NLL (nats)", "brier": "Brier"}
+    header = [f"{words[name]}{after}" for after in ("", ", after temperature") for name in CALIBRATION]
+    return [["row", "corpus", *header]] + [
+        [line["row"], line["corpus"], *("–" if pd.isna(line[name]) else f"{line[name]:.3f}" for name in names)]
+        for _, line in suite.calibration.iterrows()
+    ]
 
 
 def _ensembles_rows(suite: Suite) -> list[list[str]]:
@@ -452,31 +627,46 @@ def _ensembles_rows(suite: Suite) -> list[list[str]]:
     ]
 
 
-def latex(rows: list[list[str]], caption: str) -> str:
-    """A booktabs table that a paper can \\input."""
-    escaped = [[_latex_text(cell) for cell in row] for row in rows]
+def latex(rows: list[list[str]], caption: str, notes: str = "") -> str:
+    """A booktabs table that a paper can \\input, no wider than its text; a cell's further lines stand small below."""
     lines = [
-        r"% \usepackage{booktabs}",
-        r"\begin{table}",
+        r"% \usepackage{booktabs, graphicx}",
+        r"\begin{table*}",
         rf"\caption{{{_latex_text(caption)}}}",
+        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'c' * (len(rows[0]) - 1)}}}",
         r"\toprule",
-        " & ".join(escaped[0]) + r" \\",
+        " & ".join(map(_latex_text, rows[0])) + r" \\",
         r"\midrule",
-        *(" & ".join(row) + r" \\" for row in escaped[1:]),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+    for row in rows[1:]:
+        parts = [cell.split("\n") for cell in row]
+        for number in range(max(map(len, parts))):
+            cells = [_latex_text(part[number]) if number < len(part) else "" for part in parts]
+            lines.append(
+                " & ".join(rf"{{\scriptsize {cell}}}" if number and cell else cell for cell in cells) + r" \\"
+            )
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [r"\par\smallskip", rf"\footnotesize {_latex_text(notes)}"] if notes else []
+    return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+LATEX = {
+    **{character: f"\\{character}" for character in "&%_#${}"},
+    **{"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"},
+    **{
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "*": r"\textsuperscript{*}",
+        UNRELIABLE: r"\textsuperscript{\dag}",
+    },
+    **{"Δ": r"$\Delta$", "±": r"$\pm$", "–": "--"},
+}
 
 
 def _latex_text(text: str) -> str:
-    for character in "&%_#":
-        text = text.replace(character, f"\\{character}")
-    return (
-        text.replace("*", r"\textsuperscript{*}").replace("Δ", r"$\Delta$").replace("±", r"$\pm$").replace("–", "--")
-    )
+    escaped = text.translate(str.maketrans(LATEX))
+    return re.sub(r"(?<![\w-])-(?=[\d.])", "$-$", escaped)  # a minus sign
 
 
 def scores_frame(suite: Suite) -> pd.DataFrame:
@@ -484,7 +674,7 @@ def scores_frame(suite: Suite) -> pd.DataFrame:
     lines = []
     for (row, corpus), cell in suite.cells.items():
         for name in (*SCORES, "gender_wa"):
-            values = cell.scores.get(name, dict.fromkeys(("value", "low", "high", "seed_sd")))
+            values = cell.scores.get(name, dict.fromkeys(("value", "low", "high", "reliable", "seed_sd")))
             lines.append({"row": row, "corpus": corpus, "seeds": len(cell.tables), "score": name, **values})
     return pd.DataFrame(lines)
 
@@ -562,17 +752,18 @@ def write_report(suite: Suite, folder: Path) -> list[Path]:
     """
     drawn = {name: figures.png(figure, dpi=DPI) for name, figure in _figures(suite).items()} | _drawn_before(suite)
     reading = _reading(suite)
-    rows = table_1(suite, interval=True)
+    rows = table_1(suite)
     files = {
         "table_1.md": f"{markdown_table(rows)}\n\n{reading}\n",
-        "table_1.tex": latex(table_1(suite), reading),
+        "table_1.tex": latex(table_1(suite, below=True), "Speech emotion recognition on unseen speakers.", reading),
         "table_1.csv": pd.DataFrame(rows[1:], columns=["row", *rows[0][1:]]).to_csv(index=False),
         "scores.csv": scores_frame(suite).to_csv(index=False, float_format="%.6f"),
         "comparisons.csv": suite.comparisons.to_csv(index=False, float_format="%.6f"),
-        **({"crossed.csv": suite.crossed.to_csv(index=False, float_format="%.6f")} if len(suite.crossed) else {}),
-        **(
-            {"ensembles.csv": suite.ensembles.to_csv(index=False, float_format="%.6f")} if len(suite.ensembles) else {}
-        ),
+        **{
+            f"{name}.csv": table.to_csv(index=False, float_format="%.6f")
+            for name in ("calibration", "crossed", "ensembles")
+            if len(table := getattr(suite, name))
+        },
         "groups.csv": suite.groups.to_csv(index=False, float_format="%.6f"),
         **{f"figures/{name}.png": content for name, content in drawn.items()},
         "report.html": report_html(suite, drawn, reading),
@@ -584,19 +775,31 @@ def write_report(suite: Suite, folder: Path) -> list[Path]:
 
 def _reading(suite: Suite) -> str:
     """How Table 1 is to be read."""
-    text = (
+    sentences = [
         "WA is accuracy, WF1 the F1 weighted by class, pooled over all folds, each utterance predicted once by a "
-        "model that never met its speaker; means over training seeds. Intervals: 95 % bootstrap over speakers. "
-        f"An asterisk: WA differs from that of {suite.reference}, permutation over speakers, p < {SIGNIFICANCE} after "
-        f"Holm's correction over {len(suite.comparisons)} comparisons. "
-        f"Mean gain: of {suite.reference} over the row, each corpus weighing the same."
-    )
-    leaky = sorted(
-        {cell.row for cell in suite.cells.values() for run in cell.runs.values() if not run["unseen_speakers"]}
-    )
-    if leaky:
-        text += f" NOT unseen speakers, or not known to be: {', '.join(leaky)}."
-    return text
+        "model that never met its speaker; means over training seeds. Intervals: 95 % bootstrap over speakers; they "
+        "and the p values leave out the spread between training seeds."
+    ]
+    if not all(cell.scores["wa"]["reliable"] for cell in suite.cells.values() if cell.tables):
+        sentences.append(f"{UNRELIABLE}: over fewer than {MIN_SPEAKERS} speakers of a corpus, and so unreliable.")
+    compared = suite.comparisons.groupby("corpus", sort=False)
+    if len(compared):
+        counts = ", ".join(f"{corpus} {len(lines)}" for corpus, lines in compared)
+        sentences.append(
+            f"An asterisk: WA differs from that of {suite.reference}, permutation over speakers, p < {SIGNIFICANCE} "
+            f"after Holm's correction over the comparisons on a corpus ({counts})."
+        )
+        for corpus, lines in compared:
+            smallest = lines["smallest_p"].max()
+            if smallest * len(lines) >= SIGNIFICANCE:
+                sentences.append(
+                    f"On {corpus} no row can be marked: its speakers are too few for a p value below {smallest:.2g}, "
+                    f"and there are {len(lines)} comparisons."
+                )
+        sentences.append(f"Mean gain: of {suite.reference} over the row, each corpus weighing the same.")
+    if suite.leaky:
+        sentences.append(f"NOT unseen speakers, or not known to be: {', '.join(suite.leaky)}.")
+    return " ".join(sentences)
 
 
 def _figures(suite: Suite) -> dict:
@@ -617,7 +820,7 @@ def _figures(suite: Suite) -> dict:
         speakers = suite.groups.query("row == @cell.row and corpus == @corpus and kind == 'speaker_id'")
         drawn[f"{corpus}_speakers"] = figures.speakers_figure(speakers.set_index("group"), pooled_scores(cell.seeds))
         together = pd.concat(cell.seeds)
-        if calibration_scores(together):
+        if emotion_probabilities(together):
             drawn[f"{corpus}_reliability"] = figures.reliability_figure(together, _scaled_by_temperature(cell))
         seed, metrics = next(iter(cell.metrics.items()))
         histories = {fold["fold"]: fold for fold in metrics if fold.get("history")}
@@ -635,9 +838,10 @@ def _drawn_before(suite: Suite) -> dict[str, bytes]:
             paths = [*sorted(runs.glob(f"seed_*/plots/{kind}.png")), *runs.glob(f"plots/{kind}.png")]
             if paths:
                 drawn[f"{corpus}_{kind}"] = paths[0].read_bytes()
-        path = suite.folder / corpus / "similarity" / "similarity.png"
-        if path.is_file():
-            drawn[f"{corpus}_similarity"] = path.read_bytes()
+        places = [suite.folder / corpus / "similarity", *sorted(runs.glob("seed_*")), runs]
+        paths = [path for place in places if (path := place / "similarity.png").is_file()]
+        if paths:
+            drawn[f"{corpus}_similarity"] = paths[0].read_bytes()
     return drawn
 
 
@@ -698,10 +902,10 @@ def report_html(suite: Suite, drawn: dict[str, bytes], reading: str) -> str:
             }
         )
     missing = [
-        f"{row} on {corpus}: {suite.cells[row, corpus].text('wa')}"
+        f"{row} on {corpus}: {suite.cells[row, corpus].missing}"
         for row in suite.rows
         for corpus in suite.corpora
-        if not suite.cells[row, corpus].tables
+        if suite.cells[row, corpus].missing
     ]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -709,12 +913,14 @@ def report_html(suite: Suite, drawn: dict[str, bytes], reading: str) -> str:
         baseline=suite.baseline,
         gain=_gain_text(suite.gain(suite.baseline)) if suite.baseline else "",
         reading=reading,
-        table_1=table_1(suite, interval=True),
+        table_1=table_1(suite, below=True),
         comparisons=comparisons_table(suite),
         scores=seeds_table(suite),
+        calibration=calibration_table(suite),
         ensembles=_ensembles_rows(suite),
         languages=_language_rows(suite),
         crossed=_crossed_rows(suite),
+        leaky=", ".join(suite.leaky),
         heat_maps=[
             {"data": base64.b64encode(drawn[f"crossed_{number}"]).decode(), "classes": ", ".join(classes)}
             for number, (classes, _) in enumerate(_crossed_of(suite, suite.reference))
@@ -742,17 +948,16 @@ def _group_rows(groups: pd.DataFrame, kind: str) -> list[list[str]] | None:
 
 
 def _crossed_rows(suite: Suite) -> list[list[str]]:
-    header = ["row", "trained on", "tested on", "classes", "clips", "WA (95 %)", "UA", "WF1"]
+    header = ["row", "corpus", "trained on", "tested on", "classes", "clips", "WA (95 %)", "UA", "WF1"]
     return [header] + [
-        [line["row"], line["train"], line["test"], str(len(line["classes"].split("; "))), str(line["num_utterances"])]
+        [*line[["row", "corpus", "train", "test"]], str(len(line["classes"].split("; "))), str(line["num_utterances"])]
         + [_wa_with_interval(line), *(f"{line[name]:.3f}" for name in ("ua", "wf1"))]
         for _, line in suite.crossed.iterrows()
     ]
 
 
 def _wa_with_interval(line: pd.Series) -> str:
-    interval = "" if pd.isna(line["wa_low"]) else f" ({line['wa_low']:.3f} to {line['wa_high']:.3f})"
-    return f"{line['wa']:.3f}{interval}"
+    return f"{line['wa']:.3f} {_interval_text(line, 'wa')}".strip()
 
 
 def _language_rows(suite: Suite) -> list[list[str]]:
@@ -778,7 +983,7 @@ def main() -> None:
     except ReportError as error:
         sys.exit(f"report: {error}")
     files = write_report(suite, arguments.folder / FOLDER)
-    print(markdown_table(table_1(suite, interval=True)))
+    print(markdown_table(table_1(suite)))
     print(
         f"\n{_reading(suite)}\n\nWritten: {len(files)} files in {arguments.folder / FOLDER}, report.html among them."
     )

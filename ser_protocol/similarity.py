@@ -29,7 +29,7 @@ from dataset_scripts.schema import read_audio
 from .embeddings import EmbeddingError, rows_of_run
 from .figures import correlation_text, png, similarity_figure
 from .files import write_atomically, write_json
-from .statistics import CONFIDENCE, read_predictions, speaker_scores
+from .statistics import CONFIDENCE, aligned_tables, read_predictions, speaker_scores
 
 RATE = 16000  # of every speaker encoder here, in Hz
 RESEMBLYZER = "resemblyzer"
@@ -167,6 +167,12 @@ def analyse(runs: Sequence[Path], dataset: datasets.Dataset, encoder: str) -> tu
     if any(fold["train_speakers"] is None for fold in folds):
         raise SimilarityError(f"{runs[0]}/results.json does not say who trained in each fold.")
     predictions = [read_predictions(run / "predictions.csv") for run in runs]
+    try:
+        aligned_tables(predictions)
+    except ValueError as error:
+        raise SimilarityError(
+            f"{', '.join(map(str, runs))} are not seeds of one model on one corpus: {error} Give each its own call."
+        ) from error
     table = speaker_table(predictions, folds, speaker_embeddings(dataset, speaker_encoder(encoder)))
     return table, {
         "speaker_encoder": encoder,

@@ -424,12 +424,16 @@ def aligned_tables(*runs):
         runs: tables, one of a model or a list of them.
 
     Raises:
-        `ValueError`: there is none, or they differ in their utterances, or in the emotion or speaker of one.
+        `ValueError`: there is none, one is empty or has an utterance twice, or they differ in their utterances, or in
+            the emotion or speaker of one.
     """
     runs = [[run] if isinstance(run, pd.DataFrame) else list(run) for run in runs]
     if not all(runs):
         raise ValueError("There is no table of predictions.")
     first, *others = (table for run in runs for table in run)
+    if not len(first):
+        raise ValueError("A table of predictions is empty.")
+    check_predictions(first, first["utterance_id"].unique())
     for table in others:
         check_predictions(first, table["utterance_id"])
         check_predictions(table, first["utterance_id"])

@@ -13,7 +13,8 @@ The file names what run_ser.py is called with:
       spectrogram: {preset: camulenet-small, branches: [spectrogram]}
     seeds: [42]                               # of the rows that name none
 
-Each run has an output folder of its own, OUTPUT_DIR/<corpus>/<preset>/seed_<seed>, and a cell is one of its folds. A
+Each run has an output folder of its own, OUTPUT_DIR/<corpus>/<preset>/seed_<seed>, and a cell is one of its folds;
+OUTPUT_DIR/suite.json lists them, so that a report can tell what is missing. A
 fold whose predictions.csv and metrics.json are there is complete, wherever it was run, and is never redone. Every cell
 runs in a process of run_ser.py; a cell that fails is told of, and the others go on. `--num_tasks` shares the cells
 among that many array jobs, of which `--task` says which this is.
@@ -21,6 +22,8 @@ among that many array jobs, of which `--task` says which this is.
 
 import argparse
 import contextlib
+import dataclasses
+import difflib
 import os
 import re
 import signal
@@ -29,21 +32,30 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from tqdm import tqdm
+from transformers import TrainingArguments
 
 from dataset_scripts.folds import STANDARD_FOLDS
+from dataset_scripts.yaml_files import load_yaml
 
-from .files import write_atomically
+from .arguments import DataArguments, ModelArguments
+from .files import write_atomically, write_json
+from .presets import base_of
 
 RUN_FILE = "run.yaml"  # the arguments of a run, in its folder: `run_ser.py run.yaml` does by hand what a suite does
 LOG_FILE = "suite.log"
+GRID_FILE = "suite.json"  # the runs of a suite, in its output folder
 KEYS = {"output_dir", "arguments", "corpora", "presets", "seeds"}
 DEFAULT_SEED = 42
-VARIABLE = re.compile(r"\$(\w+|\{\w+\})", re.ASCII)  # as os.path.expandvars knows it
+VARIABLE = re.compile(r"\$([A-Za-z_]\w*|\{\w+\})", re.ASCII)  # names that a shell knows: US$5 is a price
+FOLDER_NAME = re.compile(r"[^./\\][^/\\]*")
+ARGUMENTS = [
+    field.name for kind in (ModelArguments, DataArguments, TrainingArguments) for field in dataclasses.fields(kind)
+]
 POLL_S = 2.0  # how often the folds that are complete are counted
 
 
@@ -69,7 +81,7 @@ class Run:
     seed: int
     folder: Path
     num_folds: int
-    arguments: dict = field(hash=False)
+    arguments: dict = dataclasses.field(hash=False)
 
     def __str__(self) -> str:
         return f"{self.corpus} / {self.preset} / seed {self.seed}"
@@ -95,14 +107,14 @@ def read_suite(path: str | Path) -> list[Run]:
     The runs of a suite file, row by row, seed by seed, corpus by corpus: the table fills from the top.
 
     Raises:
-        SuiteError: no such file, not YAML, unknown or missing keys, something else than a key takes, an environment
-            variable that is not set.
+        SuiteError: no such file, not YAML, unknown or missing keys, arguments or presets, something else than a key
+            takes, an environment variable that is not set.
     """
     path = Path(path)
     if not path.is_file():
         raise SuiteError(f"There is no suite file {path}.")
     try:
-        suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+        suite = load_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise SuiteError(f"{path} is not UTF-8 ({error}); save it as UTF-8.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -121,18 +133,23 @@ def read_suite(path: str | Path) -> list[Run]:
     common, output_dir = suite.get("arguments") or {}, suite["output_dir"]
     if not isinstance(common, dict):
         raise SuiteError(f"{path}: arguments: {common!r} does not map names to arguments of run_ser.py.")
+    _check_arguments(path, "arguments", common)
     if not isinstance(output_dir, str):
         raise SuiteError(f"{path}: output_dir: {output_dir!r} is not text; put a folder's name in quotes.")
     runs = []
     for preset, row in presets.items():
         seeds = row.pop("seeds", suite.get("seeds", [DEFAULT_SEED]))
-        if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
             raise SuiteError(f"{path}: seeds of {preset}: {seeds!r} is not a list of whole numbers, like [42, 43].")
+        if len(set(seeds)) < len(seeds):
+            raise SuiteError(f"{path}: seeds of {preset}: {seeds!r} has one twice.")
         for seed in seeds:
             for corpus, column in corpora.items():
                 arguments = {**common, **column, "preset": preset, **row, "seed": seed}
                 if arguments.get("model_name_or_path") and "preset" not in row:
                     del arguments["preset"]  # a model brings its own, and run_ser.py refuses another
+                else:
+                    _check_preset(path, preset, arguments["preset"])
                 arguments = _expanded(path, arguments)
                 folder = Path(_expanded(path, output_dir)) / corpus / preset / f"seed_{seed}"
                 runs.append(Run(corpus, preset, seed, folder, _num_folds(path, corpus, arguments), arguments))
@@ -152,12 +169,34 @@ def _table(path: Path, suite: dict, key: str) -> dict[str, dict]:
     if not isinstance(table, dict) or not table:
         raise SuiteError(f"{path}: {key} must map names to arguments of run_ser.py.")
     for name, arguments in table.items():
+        # A folder has this name; the report's is beside the columns'.
+        if not isinstance(name, str) or not FOLDER_NAME.fullmatch(name) or (key, name) == ("corpora", "report"):
+            raise SuiteError(f"{path}: {key}: {name!r} cannot name a folder of its own; give another name.")
         if not isinstance(arguments or {}, dict):
             raise SuiteError(f"{path}: {key}: {name}: {arguments!r} does not map names to arguments of run_ser.py.")
         reserved = {"output_dir", "folds", "seed"} & (arguments or {}).keys()
         if reserved:
             raise SuiteError(f"{path}: {key}: {name}: {', '.join(sorted(reserved))} is the suite's to give.")
-    return {str(name): dict(arguments or {}) for name, arguments in table.items()}
+        _check_arguments(path, f"{key}: {name}", arguments or {}, more=("seeds",) if key == "presets" else ())
+    return {name: dict(arguments or {}) for name, arguments in table.items()}
+
+
+def _check_arguments(path: Path, place: str, arguments: dict, more: Sequence[str] = ()) -> None:
+    known = [*ARGUMENTS, *more]
+    for name in arguments:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            raise SuiteError(
+                f"{path}: {place}: {name} is no argument of run_ser.py"
+                + (f"; is it {close[0]}?" if close else ". `run-ser --help` lists them.")
+            )
+
+
+def _check_preset(path: Path, row: str, preset) -> None:
+    try:
+        base_of(str(preset))
+    except ValueError as error:
+        raise SuiteError(f"{path}: presets: {row}: {error}") from error
 
 
 def _expanded(path: Path, value):
@@ -179,9 +218,19 @@ def _num_folds(path: Path, corpus: str, arguments: dict) -> int:
     name = names[0] if isinstance(names, list) and len(names) == 1 else names
     known = STANDARD_FOLDS.get(str(name), {}).get(str(arguments.get("protocol", "speakers")))
     num_folds = arguments.get("num_folds", known)
-    if not isinstance(num_folds, int) or num_folds < 1:
+    if type(num_folds) is not int or num_folds < 1:
         raise SuiteError(f"{path}: corpora: {corpus}: say num_folds, a whole number: the cells are counted by it.")
     return num_folds
+
+
+def write_grid(runs: Sequence[Run]) -> None:
+    """List the runs in their output folder."""
+    lines = [
+        {"corpus": run.corpus, "preset": run.preset, "seed": run.seed, "num_folds": run.num_folds} for run in runs
+    ]
+    folder = runs[0].folder.parents[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / GRID_FILE, {"runs": lines})
 
 
 def cells_of(runs: Sequence[Run], task: int = 0, num_tasks: int = 1) -> dict[Run, list[int]]:
@@ -346,6 +395,7 @@ def main() -> None:
     if arguments.status:
         print(status(runs))
         return
+    write_grid(runs)
     suite = Suite(cells_of(runs, arguments.task, arguments.num_tasks), arguments.jobs)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: suite.stop())

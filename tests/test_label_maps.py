@@ -319,6 +319,7 @@ def test_files_that_hold_something_else(map_file, content):
     ("name", "content"),
     [
         ("mine.yaml", "calm: [neutral\n"),
+        ("mine.yaml", "calm: neutral\ncalm: fear\n"),
         ("mine.yaml", "calm: 2001-99-99\n"),  # a date for YAML, until it looks at it
         ("mine.yaml", b"calm: \xff\n"),
         ("mine.yaml", "[" * 1500),

@@ -132,6 +132,12 @@ def test_a_finished_run(ravdess, finished_run, xvector, tmp_path, monkeypatch, c
     shutil.copy(finished_run / "arguments.json", tmp_path)
     with pytest.raises(SystemExit, match="no results.json and predictions.csv; finish the run first"):
         main()
+    for name in ("results.json", "predictions.csv"):
+        shutil.copy(finished_run / name, tmp_path)
+    table[1:].to_csv(tmp_path / "predictions.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["similarity", str(finished_run), str(tmp_path), *map(str, ravdess[2:4])])
+    with pytest.raises(SystemExit, match="are not seeds of one model on one corpus: Of .* Give each its own call"):
+        main()
 
 
 def test_the_figure_names_the_speakers():

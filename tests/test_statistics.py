@@ -315,6 +315,11 @@ def test_seeds_are_of_the_same_clips(seeds):
         pooled_scores([seeds[0], seeds[1][1:]])
     with pytest.raises(ValueError, match="There is no table"):
         pooled_scores([])
+    with pytest.raises(ValueError, match="A table of predictions is empty"):
+        pooled_scores(seeds[0][:0])
+    for scored in (pooled_scores, bootstrap_over_speakers):  # a clip twice in one table, too
+        with pytest.raises(ValueError, match="2 predicted more than once"):
+            scored(pd.concat([seeds[0], seeds[0][:2]]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -524,12 +529,17 @@ def test_command_line(tmp_path, capsys, monkeypatch):
 def test_command_line_of_one_speaker_and_of_other_clips(tmp_path, capsys, monkeypatch):
     a = random_table(1, clips=8)
     other = a.assign(utterance_id=a["utterance_id"] + "x")
-    for name, rows in (("a", a), ("other", other)):
+    for name, rows in (("a", a), ("other", other), ("empty", a[:0])):
         rows.to_csv(tmp_path / f"{name}.csv", index=False)
     monkeypatch.setattr(sys, "argv", ["statistics", *[str(tmp_path / "a.csv")] * 2])
     main()
     assert capsys.readouterr().out.startswith("WA +0.000 (no interval over one speaker), permutation")
-    for name, message in (("other", "Of 8 eligible utterances: 8 not predicted"), ("absent", "No such file")):
-        monkeypatch.setattr(sys, "argv", ["statistics", str(tmp_path / "a.csv"), str(tmp_path / f"{name}.csv")])
+    for name, message in (
+        ("other", "Of 8 eligible utterances: 8 not predicted"),
+        ("absent", "No such file"),
+        ("empty", "A table of predictions is empty"),
+    ):
+        first = "empty" if name == "empty" else "a"
+        monkeypatch.setattr(sys, "argv", ["statistics", str(tmp_path / f"{first}.csv"), str(tmp_path / f"{name}.csv")])
         with pytest.raises(SystemExit, match=f"^statistics: .*{name}.csv: .*{message}"):
             main()

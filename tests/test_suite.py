@@ -14,7 +14,7 @@ from tiny_runs import write_ravdess
 
 import run_ser
 from ser_protocol.statistics import read_predictions
-from ser_protocol.suite import Suite, SuiteError, cells_of, main, read_suite, status
+from ser_protocol.suite import GRID_FILE, Suite, SuiteError, cells_of, main, read_suite, status
 
 ROOT = Path(__file__).parent.parent
 CORPORA = {"one": {"corpus": "ravdess", "data_dir": "one", "num_folds": 3}, "two": {"corpus": "emodb", "num_folds": 2}}
@@ -57,9 +57,10 @@ def stand_in(tmp_path, monkeypatch):
 
 def write(folder: Path, **suite) -> Path:
     path = folder / "suite.yaml"
-    path.write_text(
-        yaml.safe_dump({"output_dir": "out", "corpora": CORPORA, "presets": ["a", "b"], **suite}, sort_keys=False)
-    )
+    suite = {"output_dir": "out", "corpora": CORPORA, "presets": ["a", "b"], **suite}
+    if set(map(str, suite["presets"] or ())) <= {"a", "b"}:  # rows whose name is no preset
+        suite["presets"] = {name: {"preset": "paper"} for name in suite["presets"]}
+    path.write_text(yaml.safe_dump(suite, sort_keys=False))
     return path
 
 
@@ -111,9 +112,29 @@ def test_the_runs_of_a_file(tmp_path, monkeypatch):
             {"corpora": {"x": {"data_dir": "$NOT_SET_AT_ALL/x", "num_folds": 2}}},
             r"\$NOT_SET_AT_ALL/x: there is no such",
         ),
-        ({"presets": {"a": ["mfcc"]}}, r"presets: a: \['mfcc'\] does not map names"),
-        ({"presets": {"a": {"output_dir": "x"}}}, "presets: a: output_dir is the suite's to give"),
+        ({"presets": {"paper": ["mfcc"]}}, r"presets: paper: \['mfcc'\] does not map names"),
+        ({"presets": {"paper": {"output_dir": "x"}}}, "presets: paper: output_dir is the suite's to give"),
         ({"seeds": 42}, "seeds of a: 42 is not a list"),
+        ({"seeds": []}, r"seeds of a: \[\] is not a list of whole numbers"),
+        ({"seeds": [True]}, r"seeds of a: \[True\] is not a list of whole numbers"),
+        ({"seeds": [-1]}, r"seeds of a: \[-1\] is not a list of whole numbers"),
+        ({"seeds": [42, 42]}, r"seeds of a: \[42, 42\] has one twice"),
+        (
+            {"arguments": {"learning_rat": 1}},
+            "arguments: learning_rat is no argument of run_ser.py; is it learning_rate",
+        ),
+        ({"corpora": {"x": {"protocl": "loso"}}}, "corpora: x: protocl is no argument of run_ser.py; is it protocol"),
+        (
+            {"presets": {"paper": {"zzzz": 1}}},
+            "presets: paper: zzzz is no argument of run_ser.py. `run-ser --help` lists",
+        ),
+        ({"corpora": {"x": {"seeds": [1], **CORPORA["one"]}}}, "corpora: x: seeds is no argument of run_ser.py"),
+        ({"presets": ["camulenet-smal"]}, "presets: camulenet-smal: Unknown preset 'camulenet-smal'; known are"),
+        ({"presets": {"x": {"preset": ["paper"]}}}, "presets: x: Unknown preset"),
+        ({"presets": {None: {"preset": "paper"}}}, "presets: None cannot name a folder"),
+        ({"corpora": {"report": CORPORA["one"]}}, "corpora: 'report' cannot name a folder of its own"),
+        ({"corpora": {"../x": CORPORA["one"]}}, "corpora: '../x' cannot name a folder"),
+        ({"corpora": {"x": {"corpus": "emodb", "num_folds": True}}}, "corpora: x: say num_folds"),
         ({"arguments": ["a", "b"]}, r"arguments: \['a', 'b'\] does not map names"),
         ({"arguments": "num_folds"}, "arguments: 'num_folds' does not map names"),
         ({"output_dir": 2024}, "output_dir: 2024 is not text; put a folder's name in quotes"),
@@ -139,6 +160,8 @@ def test_a_dollar_that_names_no_variable_stays(tmp_path, monkeypatch):
     for name in ("$NOT_SET_AT_ALL", "${NOT_SET_AT_ALL}"):
         with pytest.raises(SuiteError, match="there is no such environment variable"):
             read_suite(write(tmp_path, corpora={"own": {**own, "data_dir": name}}))
+    [run] = read_suite(write(tmp_path, corpora={"own": {**own, "note": "costs US$5"}}, presets=["a"]))
+    assert run.arguments["note"] == "costs US$5"
 
 
 def test_a_row_of_a_model_gets_no_preset(tmp_path):
@@ -151,7 +174,9 @@ def test_a_row_of_a_model_gets_no_preset(tmp_path):
     assert [run.arguments.get("preset") for run in runs] == [None, "paper", "paper"]  # run_ser.py refuses the second
     assert runs[0].folder == Path("out/one/tuned/seed_42")
     [run] = read_suite(
-        write(tmp_path, arguments={"model_name_or_path": "m"}, corpora={"one": CORPORA["one"]}, presets=["a"])
+        write(
+            tmp_path, arguments={"model_name_or_path": "m"}, corpora={"one": CORPORA["one"]}, presets={"tuned": None}
+        )
     )
     assert "preset" not in run.arguments
 
@@ -192,10 +217,26 @@ def test_a_file_that_is_no_suite(tmp_path):
     (tmp_path / "part.yaml").write_text("corpora: {}\n")
     with pytest.raises(SuiteError, match="lacks output_dir, presets"):
         read_suite(tmp_path / "part.yaml")
+    (tmp_path / "twice.yaml").write_text("output_dir: x\ncorpora:\n  a: {}\n  a: {}\n")
+    with pytest.raises(SuiteError, match="twice.yaml is not YAML: a twice in one map; leave one out"):
+        read_suite(tmp_path / "twice.yaml")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The cells
+
+
+def test_the_report_knows_what_is_to_come(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["suite", str(write(tmp_path, seeds=[1, 2])), "--task", "1", "--num_tasks", "9"])
+    with pytest.raises(SystemExit):
+        main()
+    runs = json.loads((tmp_path / "out" / GRID_FILE).read_text())["runs"]
+    assert runs == [
+        {"corpus": corpus, "preset": preset, "seed": seed, "num_folds": num_folds}
+        for preset in "ab"
+        for seed in (1, 2)
+        for corpus, num_folds in (("one", 3), ("two", 2))
+    ]
 
 
 def test_every_cell_is_run_once_in_a_process_a_run(tmp_path, stand_in):
@@ -207,7 +248,7 @@ def test_every_cell_is_run_once_in_a_process_a_run(tmp_path, stand_in):
         for seed in (1, 2)
         for corpus, folds in (("one", 3), ("two", 2))
     ]
-    assert (tmp_path / "out/two/b/seed_2/fold_01/metrics.json").read_text() == "b 2"
+    assert (tmp_path / "out/two/b/seed_2/fold_01/metrics.json").read_text() == "paper 2"
     assert status(runs).splitlines() == [
         "preset  seed  one  two",
         "a       1     3/3  2/2",

@@ -14,6 +14,7 @@ import run_ser
 from dataset_scripts.folds import STANDARD_FOLDS
 from modeling_camulenet import CAMuLeNetConfig
 from ser_protocol.statistics import read_predictions
+from ser_protocol.suite import read_suite
 
 README = Path(__file__).parent.parent / "results" / "README.md"
 CORPORA = ("crema_d", "iemocap", "ravdess", "emodb", "cafe", "bhavvani")
@@ -61,6 +62,25 @@ def test_there_is_a_command_for_every_cell(commands):
     assert sorted(commands) == sorted((corpus, *row) for corpus in CORPORA for row in ROWS)
     folders = [argv[argv.index("--output_dir") + 1] for argv in commands.values()]
     assert len(set(folders)) == len(folders) == 78
+
+
+def test_the_suite_does_what_the_commands_do(commands, monkeypatch):
+    for corpus in CORPORA:
+        monkeypatch.setenv(corpus.upper(), f"DIR/{corpus}")
+    runs = read_suite(README.with_name("table_1.yaml"))
+    cells = {}
+    for run in runs:
+        arguments = dict(run.arguments)
+        assert arguments.pop("seed") == 42
+        cell = tuple(arguments[name] for name in ("corpus", "preset", "encoder_name_or_path", "encoder_context"))
+        cells[cell] = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
+    for cell, argv in commands.items():
+        flags = dict(zip(argv[::2], argv[1::2]))
+        del flags["--output_dir"]
+        assert flags == dict(zip(cells[cell][::2], cells[cell][1::2]))
+    assert len(runs) == len(cells) == len(commands)
+    (report,) = re.findall(r"ser_protocol.report runs/table_1 --reference (\S+) --baseline (\S+)", README.read_text())
+    assert set(report) < {run.preset for run in runs} and runs[0].folder.parts[:2] == ("runs", "table_1")
 
 
 def test_the_table_has_a_row_for_every_command(section):
