@@ -746,29 +746,32 @@ def why_refused(error: Exception) -> str | None:
     return None
 
 
-def stop(number: int, frame) -> None:
-    """Ends a call that gets a signal, like Ctrl-C does."""
-    raise KeyboardInterrupt(number)
-
-
 def main() -> int | None:
     """Console entry: errors that the user can mend are printed without a traceback."""
     subcommand = sys.argv[1] if sys.argv[1:] else None
     if subcommand in SUBCOMMANDS:
         return SUBCOMMANDS[subcommand](sys.argv[2:])
-    signal.signal(signal.SIGTERM, stop)  # as a cluster ends a job whose time is over
+    received = []
+
+    def stop(number, frame):
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # the latter as a cluster ends a job whose time is over
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     go_on = "Finished epochs and folds are kept: the same command goes on from there."
     try:
         argv = evaluation_arguments(sys.argv[2:]) if subcommand == "evaluate" else sys.argv[1:]
         run(*parse_arguments(argv))
     except (RunError, CorpusError, CacheError) as error:
         sys.exit(f"run-ser: {error}")
-    except KeyboardInterrupt as error:
-        number = signal.Signals(error.args[0] if error.args else signal.SIGINT)
-        print(f"run-ser: stopped by {number.name}. {go_on}", file=sys.stderr)
-        sys.exit(128 + number)  # as a shell has it
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = why_refused(error)
+    except (KeyboardInterrupt, Exception) as error:
+        if received or isinstance(error, KeyboardInterrupt):  # some C code makes another error of it
+            number = signal.Signals(received[0] if received else signal.SIGINT)
+            print(f"run-ser: stopped by {number.name}. {go_on}", file=sys.stderr)
+            sys.exit(128 + number)  # as a shell has it
+        reason = why_refused(error) if isinstance(error, (OSError, RuntimeError, SafetensorError)) else None
         if reason is None:
             raise
         sys.exit(f"run-ser: a file cannot be written or read ({reason}). Make room, or give access to it. {go_on}")

@@ -23,4 +23,8 @@ def load_yaml(text: str):
     Raises:
         yaml.YAMLError: it is not YAML, or has a key twice in one map.
     """
-    return yaml.load(text, Loader=_UniqueKeyLoader)
+    loader = _UniqueKeyLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

@@ -189,7 +189,8 @@ def test_the_table_of_clips(run):
 
 def test_nothing_from_outside_becomes_markup(listener, hearing, run):
     hearing.segments[0]["label"] = hearing.emotion[0]["label"] = hearing.gender[0]["label"] = EVIL
-    table = run.table.assign(emotion=EVIL, speaker_id=EVIL, utterance_id=EVIL, x=range(48), y=range(48))
+    table = run.table.assign(emotion=EVIL, speaker_id=EVIL, x=range(48), y=range(48))
+    table["utterance_id"] = [f"{EVIL}{number}" for number in range(48)]
     parts = [
         page.problem(EVIL),
         page.notes([EVIL]),

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -882,6 +883,24 @@ def test_training_arguments_reach_the_trainer(ravdess, tmp_path, monkeypatch):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_becomes_another_error_on_its_way(tmp_path, monkeypatch, capsys, number):
+    def run(*_):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:  # as an extension in C may do with what is raised inside it
+            raise TypeError("incompatible arguments") from error
+
+    monkeypatch.setattr(run_ser, "run", run)
+    with pytest.raises(SystemExit) as ended:
+        call("--corpus", "demo", "--output_dir", tmp_path)
+    assert ended.value.code == 128 + number
+    assert f"run-ser: stopped by {number.name}. Finished epochs and folds are kept" in capsys.readouterr().err
+    monkeypatch.setattr(run_ser, "run", lambda *_: [].pop())
+    with pytest.raises(IndexError):  # without a signal it is what it is
+        call("--corpus", "demo", "--output_dir", tmp_path)
 
 
 @pytest.fixture(scope="module")
