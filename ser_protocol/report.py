@@ -777,8 +777,9 @@ def _reading(suite: Suite) -> str:
     """How Table 1 is to be read."""
     sentences = [
         "WA is accuracy, WF1 the F1 weighted by class, pooled over all folds, each utterance predicted once by a "
-        "model that never met its speaker; means over training seeds. Intervals: 95 % bootstrap over speakers; they "
-        "and the p values leave out the spread between training seeds."
+        f"model that never met its speaker{', but for the rows named last' if suite.leaky else ''}; means over "
+        "training seeds. Intervals: 95 % bootstrap over speakers; they and the p values leave out the spread between "
+        "training seeds."
     ]
     if not all(cell.scores["wa"]["reliable"] for cell in suite.cells.values() if cell.tables):
         sentences.append(f"{UNRELIABLE}: over fewer than {MIN_SPEAKERS} speakers of a corpus, and so unreliable.")

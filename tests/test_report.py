@@ -476,6 +476,7 @@ def test_two_columns_that_train_and_test_on_the_same(tmp_path):
     path = tmp_path / "one" / "camulenet-small" / "seed_1" / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unseen_speakers": False}))
     write_report(read_suite_folder(tmp_path), tmp_path / "report")
+    assert "never met its speaker, but for the rows named last; " in (tmp_path / "report" / "table_1.md").read_text()
     page = (tmp_path / "report" / "report.html").read_text()
     assert "never among those trained on" not in page
     assert "test; NOT unseen speakers, or not known to be: camulenet-small" in page
