@@ -313,9 +313,8 @@ def similarity_figure(speakers, correlations):
 def _label_points(axes, points, names):
     """Names beside points (points, 2), each at the corner that hides the fewest other points and names."""
     size = 7.0, 9.0  # points: of a character, and of a line
-    places = (
-        (points - points.min(axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9) * (300, 220)
-    )  # roughly, in points
+    shares = (points - points.min(axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
+    places = shares * (300, 220)  # roughly, in points
     taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
     for (x, y), point, name in zip(places, points, names):
         width = size[0] * len(name)

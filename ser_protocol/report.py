@@ -372,10 +372,7 @@ def read_suite_folder(folder: str | Path, reference: str | None = None, baseline
         ReportError: nothing in it, predictions that do not cover every utterance exactly once, unknown reference.
     """
     folder = Path(folder)
-    grid = _read(folder / GRID_FILE, _json)["runs"] if (folder / GRID_FILE).is_file() else []
-    planned = {}  # (row, corpus) -> seed -> how many folds
-    for run in grid:
-        planned.setdefault((run["preset"], run["corpus"]), {})[str(run["seed"])] = run["num_folds"]
+    planned = _read(folder / GRID_FILE, _planned) if (folder / GRID_FILE).is_file() else {}
     there = [(path.name, path.parent.name) for path in sorted(folder.glob("*/*")) if path.is_dir()]
     cells = {}
     for row, corpus in dict.fromkeys([*planned, *there]):
@@ -413,16 +410,38 @@ def read_suite_folder(folder: str | Path, reference: str | None = None, baseline
     return Suite(folder, rows, corpora, cells, reference, baseline)
 
 
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _planned(path: Path) -> dict[tuple[str, str], dict[str, int]]:
+    """(row, corpus) -> seed -> how many folds, of a suite's list of its runs."""
+    planned = {}
+    for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
+        planned.setdefault((run["preset"], run["corpus"]), {})[str(run["seed"])] = run["num_folds"] + 0
+    return planned
+
+
+def _results(path: Path) -> dict:
+    """results.json; raises KeyError or TypeError unless what is read of it is in its place."""
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if not results["incomplete"]:
+        dict.fromkeys(row["fold"] for row in results["folds"]["rows"])
+        results["pooled"]["wa"]["value"], results["unseen_speakers"]
+    results["run"]["num_folds"]
+    return results
+
+
+def _metrics(path: Path) -> dict:
+    """A fold's metrics.json; raises KeyError or TypeError unless it names the fold."""
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics["fold"]
+    return metrics
 
 
 def _read(path: Path, reader: Callable):
     try:
         return reader(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the last two: JSON of other things
         raise ReportError(
-            f"{path} cannot be read ({error}). Delete it, and run its suite or run_ser.py again."
+            f"{path} cannot be read ({type(error).__name__}: {error}). Delete it, and run its suite or run_ser.py "
+            "again."
         ) from error
 
 
@@ -433,9 +452,9 @@ def _cell(path: Path, planned: Mapping[str, int]) -> Cell:
     for seed in sorted(seeds, key=lambda seed: (len(seed), seed)) or [""]:
         run = path / f"seed_{seed}" if seed else path
         folds = {
-            fold["fold"]: fold for fold in (_read(file, _json) for file in sorted(run.glob("fold_*/metrics.json")))
+            fold["fold"]: fold for fold in (_read(file, _metrics) for file in sorted(run.glob("fold_*/metrics.json")))
         }
-        results = _read(run / "results.json", _json) if (run / "results.json").is_file() else None
+        results = _read(run / "results.json", _results) if (run / "results.json").is_file() else None
         if results and not results["incomplete"] and (run / "predictions.csv").is_file():
             cell.tables[seed] = _checked(run, results)
             cell.runs[seed] = results
@@ -755,7 +774,7 @@ def write_report(suite: Suite, folder: Path) -> list[Path]:
     rows = table_1(suite)
     files = {
         "table_1.md": f"{markdown_table(rows)}\n\n{reading}\n",
-        "table_1.tex": latex(table_1(suite, below=True), "Speech emotion recognition on unseen speakers.", reading),
+        "table_1.tex": latex(table_1(suite, below=True), f"{_title(suite)}.", reading),
         "table_1.csv": pd.DataFrame(rows[1:], columns=["row", *rows[0][1:]]).to_csv(index=False),
         "scores.csv": scores_frame(suite).to_csv(index=False, float_format="%.6f"),
         "comparisons.csv": suite.comparisons.to_csv(index=False, float_format="%.6f"),
@@ -771,6 +790,10 @@ def write_report(suite: Suite, folder: Path) -> list[Path]:
     for name, content in files.items():
         write_atomically(folder / name, content)
     return [folder / name for name in files]
+
+
+def _title(suite: Suite) -> str:
+    return f"Speech emotion recognition{'' if suite.leaky else ' on unseen speakers'}"
 
 
 def _reading(suite: Suite) -> str:
@@ -922,6 +945,7 @@ def report_html(suite: Suite, drawn: dict[str, bytes], reading: str) -> str:
         languages=_language_rows(suite),
         crossed=_crossed_rows(suite),
         leaky=", ".join(suite.leaky),
+        title=_title(suite),
         heat_maps=[
             {"data": base64.b64encode(drawn[f"crossed_{number}"]).decode(), "classes": ", ".join(classes)}
             for number, (classes, _) in enumerate(_crossed_of(suite, suite.reference))

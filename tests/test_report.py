@@ -455,6 +455,15 @@ def test_files_that_cannot_be_read(suite_folder, name):
         read_suite_folder(suite_folder)
 
 
+@pytest.mark.parametrize("name", ["suite.json", "results.json", "fold_01/metrics.json"])
+@pytest.mark.parametrize("content", ["{}", "[]", "3", '{"runs": [{"corpus": "one"}], "incomplete": null, "run": {}}'])
+def test_json_of_other_things(suite_folder, name, content):
+    path = suite_folder / ("" if name == "suite.json" else "one/camulenet-small/seed_1") / name
+    path.write_text(content)
+    with pytest.raises(ReportError, match=f"{path} cannot be read .*Delete it"):
+        read_suite_folder(suite_folder)
+
+
 def test_a_fold_whose_folder_is_gone(suite_folder):
     (suite_folder / "one" / "camulenet-small" / "seed_1" / "fold_03" / "metrics.json").unlink()
     suite = read_suite_folder(suite_folder)
@@ -477,6 +486,8 @@ def test_two_columns_that_train_and_test_on_the_same(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unseen_speakers": False}))
     write_report(read_suite_folder(tmp_path), tmp_path / "report")
     assert "never met its speaker, but for the rows named last; " in (tmp_path / "report" / "table_1.md").read_text()
+    assert r"\caption{Speech emotion recognition.}" in (tmp_path / "report" / "table_1.tex").read_text()
     page = (tmp_path / "report" / "report.html").read_text()
+    assert "<h1>Speech emotion recognition</h1>" in page
     assert "never among those trained on" not in page
     assert "test; NOT unseen speakers, or not known to be: camulenet-small" in page
