@@ -8,12 +8,12 @@
 # make audit-pins   known vulnerabilities of the pinned versions
 # make bench  the figures of speed and size, each beside what one would do instead (under 20 minutes on 2 cores);
 #             bench-full: the rest, an hour or two. LISTS=DIR names a folder with EmoBox's cremad.csv, for a cache of
-#             CREMA-D's real durations
+#             CREMA-D's real durations; bench-gpu: those of a GPU (minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo app test lint fuzz faults coverage mutation audit-pins bench bench-full
+.PHONY: setup demo app test lint fuzz faults coverage mutation audit-pins bench bench-full bench-gpu
 .DEFAULT_GOAL := test
 
 setup: $(VENV)/.done
@@ -65,6 +65,9 @@ $(VENV)/.benchmark: setup
 
 bench: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/run.py
+
+bench-gpu: $(VENV)/.benchmark
+	$(BIN)/python benchmarks/run.py --gpu
 
 bench-full: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/run.py --full $(if $(LISTS),--lists $(LISTS))

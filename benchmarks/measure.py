@@ -175,6 +175,38 @@ def peak_memory_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def on_device(device: str) -> dict:
+    """
+    Waits for what a device still computes, so that the clock sees all of it.
+
+    Returns:
+        The peak of a GPU's memory as `peak_bytes`; nothing for the CPU, whose is that of the process.
+    """
+    if device == "cpu":
+        return {}
+    import torch  # not every benchmark needs it
+
+    torch.cuda.synchronize(device)
+    return {"peak_bytes": torch.cuda.max_memory_allocated(device)}
+
+
+def precision_text(device: str, bf16: bool) -> str:
+    """Where and how a figure was computed, for the name of its row; nothing on a CPU in full precision."""
+    parts = [*(["on the GPU"] if device != "cpu" else []), *(["bfloat16"] if bf16 else [])]
+    return "".join(f", {part}" for part in parts)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The flags of benchmarks that can be asked about a GPU and half precision."""
+    parser.add_argument("--device", default="cpu", help="of both sides: cpu or cuda (default: cpu)")
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16, both sides")
+
+
+def device_flags(arguments: argparse.Namespace) -> list[str]:
+    """`add_device`'s flags as a side is given them."""
+    return ["--device", arguments.device, *(["--bf16"] if arguments.bf16 else [])]
+
+
 def serve(run: Callable[[], dict | None], at_least_s: float = RUN_AT_LEAST_S) -> None:
     """
     Be a side: for each line on standard input measure `run` once and answer with a line of JSON.

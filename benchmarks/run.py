@@ -1,11 +1,12 @@
 """Run the benchmarks one after the other and write RESULTS.md.
 
-    python benchmarks/run.py [--full] [--lists DIR]
+    python benchmarks/run.py [--full | --gpu] [--lists DIR]
 
-`--full` runs the rest: what is not among the default ones (`make bench-full`). A call that was stopped goes on where
-it was: the rows of each benchmark are kept in benchmarks/results/ and, until a call has run to its end, taken as they
-are while neither code nor machine nor versions have changed. RESULTS.md shows the latest rows of every benchmark that
-this machine has run; those of earlier code say so.
+`--full` runs the rest: what is not among the default ones (`make bench-full`). `--gpu` runs those of a GPU instead and
+writes RESULTS_GPU.md. A call that was stopped goes on where it was: the rows of each benchmark are kept in
+benchmarks/results/ and, until a call has run to its end, taken as they are while neither code nor machine nor versions
+have changed. RESULTS.md shows the latest rows of every benchmark that this machine has run; those of earlier code say
+so.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
 from measure import Row, met_text, row_cells
 
 from ser_protocol.files import write_atomically
@@ -30,6 +32,7 @@ from ser_protocol.files import write_atomically
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "results"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+RESULTS_GPU = ROOT / "benchmarks" / "RESULTS_GPU.md"
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
 PACKAGES = ("torch", "transformers", "numpy", "librosa")
 
@@ -40,13 +43,13 @@ class Benchmark:
     Args:
         name: of its file of rows.
         command: script of this folder and its arguments.
-        full: whether only `--full` runs it.
+        kind: the flag that runs it: "full", "gpu", or "" for none.
         needs_lists: whether it is of the lists of `--lists`, and left out without them.
     """
 
     name: str
     command: str
-    full: bool = False
+    kind: str = ""
     needs_lists: bool = False
 
 
@@ -54,21 +57,25 @@ BENCHMARKS = (
     Benchmark("parameters", "parameters.py"),
     Benchmark("features", "features.py"),
     Benchmark("encoder", "encoder.py --sizes tiny base"),
-    Benchmark("encoder_medium", "encoder.py --sizes medium", full=True),
+    Benchmark("encoder_medium", "encoder.py --sizes medium", "full"),
     Benchmark("training_step", "training_step.py"),
     Benchmark("cache", "cache.py"),
     Benchmark("experiment", "experiment.py"),
-    Benchmark("cache_crema_d", "cache.py", full=True, needs_lists=True),
-    Benchmark("experiment_ravdess", "experiment.py --clips 1440 --folds 12 --repeats 1 --cached_only", full=True),
-    Benchmark("growth", "experiment.py --growth --repeats 1 --cached_only", full=True),
-    Benchmark("two_processes", "two_processes.py", full=True),
+    Benchmark("cache_crema_d", "cache.py", "full", needs_lists=True),
+    Benchmark("experiment_ravdess", "experiment.py --clips 1440 --folds 12 --repeats 1 --cached_only", "full"),
+    Benchmark("growth", "experiment.py --growth --repeats 1 --cached_only", "full"),
+    Benchmark("two_processes", "two_processes.py", "full"),
     Benchmark("latency", "latency.py --sizes tiny base"),
-    Benchmark("latency_medium", "latency.py --sizes medium", full=True),
-    Benchmark("latency_by_length", "latency.py --sizes base --durations 1 3 10 30 --against padded", full=True),
-    Benchmark("threads", "threads.py", full=True),
-    Benchmark("export", "export.py", full=True),
-    Benchmark("predict", "predict.py", full=True),
-    Benchmark("load", "load.py", full=True),
+    Benchmark("latency_medium", "latency.py --sizes medium", "full"),
+    Benchmark("latency_by_length", "latency.py --sizes base --durations 1 3 10 30 --against padded", "full"),
+    Benchmark("threads", "threads.py", "full"),
+    Benchmark("export", "export.py", "full"),
+    Benchmark("predict", "predict.py", "full"),
+    Benchmark("load", "load.py", "full"),
+    Benchmark("gpu_encoder", "encoder.py --sizes base medium --batch 32 --device cuda", "gpu"),
+    Benchmark("gpu_encoder_bf16", "encoder.py --sizes base medium --batch 32 --device cuda --bf16", "gpu"),
+    Benchmark("gpu_training_step", "training_step.py --device cuda", "gpu"),
+    Benchmark("gpu_training_step_bf16", "training_step.py --device cuda --bf16", "gpu"),
 )
 
 
@@ -85,6 +92,7 @@ def machine() -> dict:
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "flags": [flag for flag in CPU_FLAGS if flag in flags],
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"Python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
@@ -143,13 +151,16 @@ def measure(benchmark: Benchmark, arguments: list[str], state: dict) -> dict:
 def results_markdown(results: list[dict], state: dict) -> str:
     """RESULTS.md: a row a figure, of the results of this machine, and what the machine is."""
     here = state["machine"]
+    computes = f"{here['cores']} cores of {here['cpu']} ({', '.join(here['flags']) or 'no AVX'})"
+    if here["gpu"]:
+        computes += f" and one {here['gpu']}"
     lines = [
         "# Figures",
         "",
-        "Written by `make bench` and `make bench-full`: medians of repeats, both sides measured in turn in one run. A "
-        "ratio is the other side over ours, its spread the least and the greatest of the repeats.",
+        "Written by `make bench`, `bench-full` and `bench-gpu`: medians of repeats, both sides measured in turn in "
+        "one run. A ratio is the other side over ours, its spread the least and the greatest of the repeats.",
         "",
-        f"Machine: {here['cores']} cores of {here['cpu']} ({', '.join(here['flags']) or 'no AVX'}), {here['system']}. "
+        f"Machine: {computes}, {here['system']}. "
         f"Versions: {', '.join(f'{name} {number}' for name, number in here['versions'].items())}.",
         "",
         "| what | ours | other side | ratio | target | met | command | date |",
@@ -169,16 +180,20 @@ def results_markdown(results: list[dict], state: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="run what the default leaves out")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
+        "--full", dest="kind", action="store_const", const="full", default="", help="run what the default leaves out"
+    )
+    kinds.add_argument("--gpu", dest="kind", action="store_const", const="gpu", help="run those of a GPU")
     parser.add_argument("--lists", type=Path, help="folder with EmoBox's cremad.csv, for the cache of real lengths")
     arguments = parser.parse_args()
     state = {"code": code_hash(), "machine": machine()}
     chosen = [
         benchmark
         for benchmark in BENCHMARKS
-        if benchmark.full == arguments.full and (arguments.lists or not benchmark.needs_lists)
+        if benchmark.kind == arguments.kind and (arguments.lists or not benchmark.needs_lists)
     ]
-    unfinished = FOLDER / ("unfinished-full" if arguments.full else "unfinished")
+    unfinished = FOLDER / "-".join(["unfinished", *filter(None, [arguments.kind])])
     # Rows that a stopped call has measured; a call that follows a finished one measures everything anew.
     done = unfinished.read_text().split() if unfinished.is_file() else []
     failed = []
@@ -199,9 +214,11 @@ def main() -> None:
         print(f"[{number}/{len(chosen)}] took {result['seconds']:.0f} s", flush=True)
         done.append(benchmark.name)
         write_atomically(unfinished, "\n".join(done) + "\n")
-    results = [result for result in map(read_result, (benchmark.name for benchmark in BENCHMARKS)) if result]
-    write_atomically(RESULTS, results_markdown([r for r in results if r["machine"] == state["machine"]], state))
-    print(f"Written: {RESULTS.relative_to(ROOT)}")
+    path = RESULTS_GPU if arguments.kind == "gpu" else RESULTS
+    names = [b.name for b in BENCHMARKS if (b.kind == "gpu") == (arguments.kind == "gpu")]
+    results = [result for result in map(read_result, names) if result and result["machine"] == state["machine"]]
+    write_atomically(path, results_markdown(results, state))
+    print(f"Written: {path.relative_to(ROOT)}")
     if failed:
         sys.exit(f"Failed: {', '.join(failed)}. The same command measures these again.")
     unfinished.unlink(missing_ok=True)

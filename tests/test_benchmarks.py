@@ -103,6 +103,7 @@ def results(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setattr(run, "FOLDER", tmp_path / "results")
     monkeypatch.setattr(run, "RESULTS", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(run, "RESULTS_GPU", tmp_path / "RESULTS_GPU.md")
     monkeypatch.setattr(run, "code_hash", lambda: "now")
     monkeypatch.setattr(run, "subprocess", SimpleNamespace(run=call, CalledProcessError=CalledProcessError))
     monkeypatch.setattr(sys, "argv", ["run.py"])
@@ -120,6 +121,18 @@ def test_the_table(results, tmp_path):
     assert "Every target is met." in table
     assert str(run.machine()["cores"]) + " cores" in table
     assert not list((tmp_path / "results").glob("unfinished*"))
+
+
+def test_the_figures_of_a_gpu_have_a_table_of_their_own(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "BENCHMARKS", [*run.BENCHMARKS, run.Benchmark("card", "card.py", "gpu")])
+    here = run.machine() | {"gpu": "a card"}
+    monkeypatch.setattr(run, "machine", lambda: here)
+    run.main()
+    assert "card.py" not in (tmp_path / "RESULTS.md").read_text()
+    monkeypatch.setattr(sys, "argv", ["run.py", "--gpu"])
+    run.main()
+    table = (tmp_path / "RESULTS_GPU.md").read_text()
+    assert "and one a card" in table and "card.py" in table and "first.py" not in table
 
 
 def test_a_stopped_call_goes_on_and_a_finished_one_begins_anew(results, tmp_path, monkeypatch):

@@ -67,11 +67,13 @@ def put_tiny_preset(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(presets, "TRAIN_ON_VALIDATION", ())  # most tests are of the choice of an epoch
 
 
-def call(*argv) -> None:
+def call(*argv, use_cpu: bool = True) -> None:
     """run_ser.py on these arguments, with the tiny preset."""
     with pytest.MonkeyPatch.context() as patch:
         put_tiny_preset(patch)
-        patch.setattr(sys, "argv", ["run_ser.py", *map(str, argv), "--disable_tqdm", "true", "--use_cpu", "true"])
+        patch.setattr(
+            sys, "argv", ["run_ser.py", *map(str, argv), "--disable_tqdm", "true", "--use_cpu", str(use_cpu)]
+        )
         run_ser.main()
 
 
