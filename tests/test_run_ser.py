@@ -903,6 +903,21 @@ def test_a_signal_that_becomes_another_error_on_its_way(tmp_path, monkeypatch, c
         call("--corpus", "demo", "--output_dir", tmp_path)
 
 
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_a_gpu_is_asked_for_the_same_numbers_again(has_gpu, monkeypatch):
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "mine")  # is kept
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    try:
+        run_ser.ask_for_determinism()
+        assert torch.are_deterministic_algorithms_enabled() == (has_gpu or before[0])
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == has_gpu
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == "mine"
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Folders that are no data or no checkpoint."""
