@@ -187,6 +187,8 @@ def main() -> None:
     kinds.add_argument("--gpu", dest="kind", action="store_const", const="gpu", help="run those of a GPU")
     parser.add_argument("--lists", type=Path, help="folder with EmoBox's cremad.csv, for the cache of real lengths")
     arguments = parser.parse_args()
+    if arguments.kind == "gpu" and not torch.cuda.is_available():
+        parser.error("--gpu measures on a GPU, and torch sees none here: run it on a machine with one")
     state = {"code": code_hash(), "machine": machine()}
     chosen = [
         benchmark

@@ -123,13 +123,18 @@ def test_the_table(results, tmp_path):
     assert not list((tmp_path / "results").glob("unfinished*"))
 
 
-def test_the_figures_of_a_gpu_have_a_table_of_their_own(results, tmp_path, monkeypatch):
+def test_the_figures_of_a_gpu_have_a_table_of_their_own(results, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "BENCHMARKS", [*run.BENCHMARKS, run.Benchmark("card", "card.py", "gpu")])
     here = run.machine() | {"gpu": "a card"}
     monkeypatch.setattr(run, "machine", lambda: here)
     run.main()
     assert "card.py" not in (tmp_path / "RESULTS.md").read_text()
     monkeypatch.setattr(sys, "argv", ["run.py", "--gpu"])
+    monkeypatch.setattr(run.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):  # says that there is no GPU, before it measures anything
+        run.main()
+    assert "torch sees none" in capsys.readouterr().err and not (tmp_path / "RESULTS_GPU.md").exists()
+    monkeypatch.setattr(run.torch.cuda, "is_available", lambda: True)
     run.main()
     table = (tmp_path / "RESULTS_GPU.md").read_text()
     assert "and one a card" in table and "card.py" in table and "first.py" not in table

@@ -5,23 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from test_fine_tuning import save_checkpoint
 from tiny_runs import RATE, call, digest
 
 from modeling_camulenet import CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
-from ser_protocol.statistics import read_predictions
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 ROOT = Path(__file__).parent.parent
 RUN = ("--num_folds", 3, "--folds", 0, "--num_train_epochs", 2, "--final_model", "none")
-
-
-def probabilities(out) -> np.ndarray:
-    predictions = read_predictions(out / "fold_00" / "predictions.csv")
-    return predictions[[name for name in predictions if name.startswith("p_")]].to_numpy()
 
 
 def losses(out) -> list[float]:
