@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import gc
 import json
 import logging
 import os
@@ -39,6 +40,7 @@ except (ImportError, OSError) as error:
 import datasets
 import torch
 import yaml
+from accelerate import PartialState
 from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors import SafetensorError
 from transformers import HfArgumentParser, TrainingArguments
@@ -759,6 +761,15 @@ def why_refused(error: Exception) -> str | None:
     return None
 
 
+def leave_process_group():
+    """Close torch's process group while the interpreter lives: one left to its end can abort the process.
+
+    A thread of gloo that frees a tensor then is ended inside C++ (pytorch/pytorch#179291).
+    """
+    gc.collect()  # a model in a reference cycle keeps the group, and its threads, alive
+    PartialState().destroy_process_group()
+
+
 def main() -> int | None:
     """Console entry: errors that the user can mend are printed without a traceback."""
     subcommand = sys.argv[1] if sys.argv[1:] else None
@@ -777,6 +788,7 @@ def main() -> int | None:
     try:
         argv = evaluation_arguments(sys.argv[2:]) if subcommand == "evaluate" else sys.argv[1:]
         run(*parse_arguments(argv))
+        leave_process_group()
     except (RunError, CorpusError, CacheError) as error:
         sys.exit(f"run-ser: {error}")
     except (KeyboardInterrupt, Exception) as error:

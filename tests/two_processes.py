@@ -25,3 +25,6 @@ for argv in runs:
     sys.argv[1:] = argv  # which results.json tells
     run_ser.run(*run_ser.parse_arguments(argv))
     assert torch.distributed.get_world_size() == 2 and torch.distributed.get_backend() == "gloo"
+run_ser.leave_process_group()
+threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]  # none elsewhere than on Linux
+assert not [name for name in threads if "gloo" in name], threads
