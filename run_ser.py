@@ -761,7 +761,7 @@ def why_refused(error: Exception) -> str | None:
     return None
 
 
-def leave_process_group():
+def leave_process_group() -> None:
     """Close torch's process group while the interpreter lives: one left to its end can abort the process.
 
     A thread of gloo that frees a tensor then is ended inside C++ (pytorch/pytorch#179291).
