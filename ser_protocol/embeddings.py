@@ -38,9 +38,25 @@ class EmbeddingError(ValueError):
     """What cannot be shown; the message names the remedy."""
 
 
+def arguments_of_run(run: Path) -> dict:
+    """
+    The arguments of the command that made a run, by its arguments.json.
+
+    Args:
+        run: an output folder of run_ser.py.
+
+    Raises:
+        EmbeddingError: the run does not say.
+    """
+    path = run / "arguments.json"
+    if not path.is_file():
+        raise EmbeddingError(f"There is no {path}, which says what was run: give the output folder of a run.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def rows_of_run(run: Path, data_dirs: Sequence[str]) -> datasets.Dataset:
     """
-    The utterances that a run is about, by its arguments.json.
+    The utterances that a run is about.
 
     Args:
         run: an output folder of run_ser.py.
@@ -50,10 +66,7 @@ def rows_of_run(run: Path, data_dirs: Sequence[str]) -> datasets.Dataset:
         EmbeddingError: the run does not say.
         CorpusError: the corpora cannot be read.
     """
-    path = run / "arguments.json"
-    if not path.is_file():
-        raise EmbeddingError(f"There is no {path}, which says what was run: give the output folder of a run.")
-    return load_by_arguments(json.loads(path.read_text(encoding="utf-8")), data_dirs).dataset
+    return load_by_arguments(arguments_of_run(run), data_dirs).dataset
 
 
 def embed(folder: Path, dataset: datasets.Dataset) -> dict[str, np.ndarray | list]:

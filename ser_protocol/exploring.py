@@ -16,7 +16,7 @@ from dataset_scripts import builder_class, load_by_arguments
 from dataset_scripts.schema import EMOTIONS, in_order
 
 from .calibration import emotion_probabilities
-from .embeddings import embed, tsne
+from .embeddings import arguments_of_run, embed, tsne
 from .statistics import read_predictions
 
 
@@ -86,7 +86,7 @@ class Run:
         Raises:
             OSError, ValueError: it is not here, or cannot be read.
         """
-        arguments = json.loads((self.folder / "arguments.json").read_text(encoding="utf-8"))
+        arguments = arguments_of_run(self.folder)
         candidates = self._candidates(arguments)
         best, most, problems = None, 0, []
         for folders in candidates:
