@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from encoders import ENCODERS, encoder_of_audio
+from encoders import BFLOAT16_ENCODERS, ENCODERS, encoder_of_audio
 from safetensors.torch import load_file, save_file
 from tiny_runs import call
 from transformers import (
@@ -172,7 +172,7 @@ def test_the_shortest_input_is_computed():
 @torch.no_grad()
 def test_half_precision(waves):
     for name in ("wav2vec2, group norm", "wavlm, layer norm", "data2vec-audio", "wav2vec2-bert"):
-        model, extractor = build(name)
+        model, extractor = build(BFLOAT16_ENCODERS[name])
         features = extractor(waves, return_tensors="pt")
         expected = model(**features).logits
         logits = model.to(torch.bfloat16)(**features).logits

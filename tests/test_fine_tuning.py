@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoders import ENCODERS
+from encoders import BFLOAT16_ENCODERS, ENCODERS
 from tiny_runs import EMOTIONS, TINY_PRESET, call, digest, refusal, weights_of, write_ravdess
 from transformers import TrainingArguments, modeling_utils
 
@@ -53,13 +53,13 @@ ENCODER_WITHOUT_DROPOUT = {
 }
 
 
-def save_checkpoint(folder: Path, encoder: str = "whisper", dropout: bool = True, **fields) -> Path:
+def save_checkpoint(folder: Path, encoder: str | dict = "whisper", dropout: bool = True, **fields) -> Path:
     """A CAMuLeNet checkpoint that met nobody, with a tiny random encoder."""
     torch.manual_seed(0)
     without = {} if dropout else ENCODER_WITHOUT_DROPOUT
     small = {**TINY_PRESET, "trainable_encoder_layers": 0, "classifier_hidden_size": 32}
     fields = {**small, **({} if dropout else WITHOUT_DROPOUT), **fields}
-    fields["encoder_config"] = {**ENCODERS[encoder], **without}
+    fields["encoder_config"] = {**(ENCODERS[encoder] if isinstance(encoder, str) else encoder), **without}
     model = CAMuLeNetForAudioClassification(CAMuLeNetConfig(**fields))
     model.save_pretrained(folder)
     CAMuLeNetFeatureExtractor.from_model_config(model.config).save_pretrained(folder)
@@ -129,6 +129,7 @@ def test_a_trained_encoder_has_no_cache_to_speak_of(ravdess, tmp_path):
 )
 def test_bfloat16(encoder, way, ravdess, tmp_path):
     fields, flags = WAYS[way]
+    encoder = BFLOAT16_ENCODERS.get(encoder, encoder)
     checkpoint = save_checkpoint(tmp_path / "checkpoint", encoder, dropout=False, **fields)
     expected = run(ravdess, checkpoint, tmp_path / "single", *flags)
     half = run(ravdess, checkpoint, tmp_path / "half", *flags, "--bf16", "true")
