@@ -6,7 +6,7 @@
 # make mutation   changes folds.py, audit.py and ser_metrics.py in small ways and names the changes that no test notices
 # make faults runs that are killed, stopped, out of disk, damaged, beside each other: docs/faults.md (under 30 minutes)
 # make audit-pins   known vulnerabilities of the pinned versions
-# make bench  the figures of speed and size, each beside what one would do instead (under 20 minutes on 2 cores);
+# make bench  the figures of speed and size, each beside what one would do instead (15 to 25 minutes on 2 cores);
 #             bench-full: the rest, an hour or two. LISTS=DIR names a folder with EmoBox's cremad.csv, for a cache of
 #             CREMA-D's real durations; bench-gpu: those of a GPU (minutes)
 PYTHON ?= python3
