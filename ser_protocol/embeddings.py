@@ -46,12 +46,15 @@ def arguments_of_run(run: Path) -> dict:
         run: an output folder of run_ser.py.
 
     Raises:
-        EmbeddingError: the run does not say.
+        EmbeddingError: the run does not say, or the file is damaged.
     """
     path = run / "arguments.json"
     if not path.is_file():
         raise EmbeddingError(f"There is no {path}, which says what was run: give the output folder of a run.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EmbeddingError(f"{path} is damaged ({error}): give a run whose file is whole.") from error
 
 
 def rows_of_run(run: Path, data_dirs: Sequence[str]) -> datasets.Dataset:

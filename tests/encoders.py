@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -39,11 +40,24 @@ ENCODERS = {
     "wav2vec2-conformer": encoder_of_audio("wav2vec2-conformer", "group", conv_depthwise_kernel_size=5),
 }
 # Where to compute in bfloat16: on CPUs with AMX oneDNN's forward convolutions in bfloat16 of groups of fewer than 16
-# channels are wrong (torch 2.13, kernels of 8 and more). The groups of real encoders have 24 channels or more.
+# channels are wrong (torch 2.13, even kernels). The groups of released encoders have 24 channels or more.
 BFLOAT16_ENCODERS = {
     name: {**encoder, "num_conv_pos_embedding_groups": 1} if "num_conv_pos_embedding_groups" in encoder else encoder
     for name, encoder in ENCODERS.items()
 }
+
+
+def errors_in_bfloat16(convolution: torch.nn.Module, inputs: torch.Tensor) -> list[float]:
+    """How far from single precision output, gradient of the inputs and of the weights are, relative norms."""
+    found = []
+    for is_half in (False, True):
+        read = inputs.clone().requires_grad_()
+        convolution.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+            output = convolution(read)
+        output.float().square().sum().backward()
+        found.append([output.detach().float(), read.grad, convolution.weight.grad.clone()])
+    return [float((half - single).norm() / single.norm()) for single, half in zip(*found)]
 
 
 def write_wav2vec2(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from encoders import BFLOAT16_ENCODERS, ENCODERS, encoder_of_audio
+from encoders import BFLOAT16_ENCODERS, ENCODERS, encoder_of_audio, errors_in_bfloat16
 from safetensors.torch import load_file, save_file
 from tiny_runs import call
 from transformers import (
@@ -178,6 +178,13 @@ def test_half_precision(waves):
         logits = model.to(torch.bfloat16)(**features).logits
         assert logits.dtype == torch.bfloat16
         assert_close(logits.float(), expected, 0.15)
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(384, 128), (768, 128), (1024, 128), (1024, 19)])
+def test_positional_convolutions_of_released_sizes_in_bfloat16(channels, kernel):
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=16)
+    assert max(errors_in_bfloat16(convolution, torch.randn(2, channels, 50))) < 0.02
 
 
 # What trains

@@ -147,6 +147,9 @@ def test_a_run_of_which_only_predictions_were_kept(finished_run, tmp_path):
         shutil.copy(finished_run / name, kept / name)
     with pytest.raises(ValueError, match="fold_00 has no checkpoint"):
         Run(kept).map_of(0)
+    (kept / "arguments.json").write_text("{")
+    with pytest.raises(ValueError, match=f"^{kept}/arguments.json is damaged"):
+        Run(kept).audio(f"ravdess/{CLIP}")
     (kept / "arguments.json").unlink()
     with pytest.raises(ValueError, match=f"^There is no {kept}/arguments.json, which says what was run"):
         Run(kept).audio(f"ravdess/{CLIP}")

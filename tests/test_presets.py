@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from encoders import errors_in_bfloat16
 from transformers import TrainingArguments, WhisperConfig
 
 from modeling_camulenet import CAMuLeNetConfig, CAMuLeNetFeatureExtractor, CAMuLeNetForAudioClassification
@@ -217,3 +218,12 @@ def test_training_defaults_are_training_arguments():
         assert set(others) <= set(CONFIGS)
     for arguments in TRAINING.values():
         assert set(arguments) <= known
+
+
+def test_convolutions_of_the_recipe_in_bfloat16():
+    torch.manual_seed(0)
+    branch = CAMuLeNetForAudioClassification(build_config("camulenet-small")).camulenet.spectrogram_branch
+    assert branch.bfloat16_convolutions
+    for convolution in branch.convolutions:
+        hidden = torch.randn(4, convolution.in_channels, 50, 32)
+        assert max(errors_in_bfloat16(convolution, hidden)) < 0.02
